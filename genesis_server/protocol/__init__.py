@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What both sides of the wire speak. Standard library only: Blender imports this room."""
