@@ -25,7 +25,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent
 LOCK = ROOT / "requirements.lock"
 CACHE = ROOT / ".cache"
-DEMO_PICTURE = "examples/armchair.png"
+DEMO_PICTURE = "examples/cupcake.png"
 TORCH_INDEX = "https://download.pytorch.org/whl/"
 CPU_INDEX, WINDOWS_GPU_INDEX = "cpu", "cu128"
 VALIDATOR = "gltf-validator@2.0.0-dev.3.10"
