@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a picture to the square, black-backed cutout that the image encoder sees (docs/spec/pipeline.md 4).
+
+The steps and their roundings are those of the published pipeline; only its crashes are replaced by errors. A picture in
+another mode than RGBA has no alpha here: `load_picture` turns every kind of transparency into RGBA before.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from genesis_server.pipeline.background import BackgroundRemover
+from genesis_server.protocol.errors import ErrorCode, GenesisError
+
+LONGEST_SIDE = 1024
+FOREGROUND_ALPHA = 204  # 0.8 of 255; strictly above is foreground
+
+
+@dataclass(frozen=True)
+class Cutout:
+    """One picture ready for the encoder.
+
+    Attributes:
+        picture: RGB, square, the object premultiplied on black.
+        background: how the background went: "alpha" (the picture's own), "kept", or what removed it.
+    """
+
+    picture: Image.Image
+    background: str
+
+
+def cut_out(picture: Image.Image, background: str, remover: BackgroundRemover) -> Cutout:
+    """Cut the object out of its picture.
+
+    Args:
+        picture: any mode; RGBA with at least one transparent pixel brings its own mask.
+        background: "auto" or "keep" (`GenerateSettings.background`).
+        remover: asked only where there is no alpha to use.
+
+    Raises:
+        GenesisError: NO_FOREGROUND when nothing, or only a single pixel, is left.
+    """
+    has_alpha = picture.mode == "RGBA" and picture.getchannel("A").getextrema()[0] < 255
+    picture = _downscale(picture)
+    if has_alpha:
+        how, masked = "alpha", picture
+    elif background == "keep":
+        how, masked = "kept", picture.convert("RGB").convert("RGBA")
+    else:
+        removal = remover.remove(picture.convert("RGB"))
+        how, masked = removal.method, removal.picture
+    return Cutout(_premultiply(masked.crop(_square_box(np.asarray(masked.getchannel("A")), how))), how)
+
+
+def _downscale(picture: Image.Image) -> Image.Image:
+    scale = min(1, LONGEST_SIDE / max(picture.size))
+    if scale == 1:
+        return picture
+    # truncation, at least one pixel for extreme strips; Pillow filters RGBA premultiplied
+    size = tuple(max(1, int(side * scale)) for side in picture.size)
+    return picture.resize(size, Image.Resampling.LANCZOS)
+
+
+def _square_box(alpha: np.ndarray, how: str) -> tuple[int, int, int, int]:
+    rows, columns = np.nonzero(alpha > FOREGROUND_ALPHA)
+    if not len(rows):
+        raise _no_foreground(alpha, how)
+    x0, x1, y0, y1 = int(columns.min()), int(columns.max()), int(rows.min()), int(rows.max())
+    half = max(x1 - x0, y1 - y0) // 2
+    if half == 0:
+        raise GenesisError(
+            ErrorCode.NO_FOREGROUND,
+            f"The object in the picture is only {x1 - x0 + 1} x {y1 - y0 + 1} pixels large.",
+            "Use a picture in which the object fills most of the frame.",
+        )
+    cx, cy = (x0 + x1) / 2, (y0 + y1) / 2
+    return round(cx - half), round(cy - half), round(cx + half), round(cy + half)  # half to even, as published
+
+
+def _no_foreground(alpha: np.ndarray, how: str) -> GenesisError:
+    if how == "alpha":
+        strongest = int(alpha.max(initial=0))
+        what = "fully transparent" if strongest == 0 else f"nowhere more opaque than {strongest} of 255"
+        return GenesisError(ErrorCode.NO_FOREGROUND, f"The picture is {what}.", "Use a picture whose object is opaque.")
+    return GenesisError(
+        ErrorCode.NO_FOREGROUND,
+        f"No object was found in the picture when its background was removed ({how}).",
+        "Cut the object out yourself and give a PNG with transparency, or set background to keep.",
+    )
+
+
+def _premultiply(picture: Image.Image) -> Image.Image:
+    values = np.asarray(picture).astype(np.float32) / 255
+    return Image.fromarray((values[..., :3] * values[..., 3:] * 255).astype(np.uint8))
