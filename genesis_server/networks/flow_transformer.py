@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the dense and the sparse flow model share: embedding, modulation, blocks, output (docs/spec/networks.md 4).
+
+Image tokens are the same at every step of a sampler. `project_context` computes their keys and values for all
+blocks once; the result may be passed wherever the raw tokens may.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from genesis_server.networks.attention import KeyValue
+from genesis_server.networks.norms import FINAL_EPS, plain_layer_norm
+from genesis_server.networks.timestep import TimestepEmbedder
+from genesis_server.networks.transformer_block import ModulatedBlock
+from genesis_server.protocol.errors import ErrorCode, GenesisError
+
+_DTYPES = {
+    **dict.fromkeys(("float32", "fp32", "f32"), torch.float32),
+    **dict.fromkeys(("float16", "fp16", "f16"), torch.float16),
+    **dict.fromkeys(("bfloat16", "bf16"), torch.bfloat16),
+}
+
+
+@dataclass(frozen=True)
+class ProjectedContext:
+    """Keys and values of the image tokens for every block.
+
+    Attributes:
+        blocks: `(k, v)`, each `[B, Lc, H, D]`, per block.
+        mask: bool `[B, 1, 1, Lc]` of tokens that exist, or None for all.
+    """
+
+    blocks: tuple[KeyValue, ...]
+    mask: Tensor | None
+
+
+Condition = Tensor | list[Tensor] | ProjectedContext
+
+
+class FlowTransformer(nn.Module):
+    """Base of `SparseStructureFlowModel` and `SLatFlowModel`; see docs/spec/networks.md 4.1 for the arguments."""
+
+    def __init__(
+        self,
+        *,
+        resolution: int,
+        in_channels: int,
+        model_channels: int,
+        cond_channels: int,
+        out_channels: int,
+        num_blocks: int,
+        num_heads: int | None = None,
+        num_head_channels: int = 64,
+        mlp_ratio: float = 4,
+        pe_mode: str = "ape",
+        rope_freq: tuple[float, float] = (1.0, 10000.0),
+        share_mod: bool = False,
+        qk_rms_norm: bool = False,
+        qk_rms_norm_cross: bool = False,
+        dtype: str = "float32",
+        initialization: str = "scaled",
+        use_checkpoint: bool = False,
+    ) -> None:
+        super().__init__()
+        del initialization, use_checkpoint  # training options of the published configurations
+        if dtype not in _DTYPES or pe_mode not in ("ape", "rope"):
+            raise GenesisError(
+                ErrorCode.BAD_MODEL,
+                f"A flow model has dtype {dtype!r} and pe_mode {pe_mode!r}.",
+                f"Allowed are {', '.join(_DTYPES)} and 'ape', 'rope'; check the checkpoint's JSON file.",
+            )
+        heads = num_heads or model_channels // num_head_channels
+        self.resolution = resolution
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        self.model_channels = model_channels
+        self.cond_channels = cond_channels
+        self.head_width = model_channels // heads
+        self.pe_mode = pe_mode
+        self.rope_freq = tuple(rope_freq)
+        self.dtype = _DTYPES[dtype]
+        self.t_embedder = TimestepEmbedder(model_channels)
+        if share_mod:
+            self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(model_channels, 6 * model_channels))
+        else:
+            self.adaLN_modulation = None
+        self.input_layer = nn.Linear(in_channels, model_channels)
+        self.blocks = nn.ModuleList(
+            ModulatedBlock(
+                model_channels,
+                cond_channels,
+                heads,
+                mlp_ratio,
+                share_mod,
+                qk_rms_norm,
+                qk_rms_norm_cross,
+                self.dtype,
+            )
+            for _ in range(num_blocks)
+        )
+        self.out_layer = nn.Linear(model_channels, out_channels)
+        self._initialise()
+
+    @torch.no_grad()
+    def _initialise(self) -> None:
+        """For training from scratch: every block starts as nearly the identity and the output at zero."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+        for block in self.blocks:
+            for layer in (block.self_attn.to_out, block.cross_attn.to_out, block.mlp.mlp[2]):
+                layer.weight.mul_(1 / math.sqrt(2 * len(self.blocks)))
+            if not block.share_mod:
+                nn.init.zeros_(block.adaLN_modulation[1].weight)
+        for layer in (self.t_embedder.mlp[0], self.t_embedder.mlp[2]):
+            nn.init.normal_(layer.weight, std=0.02)
+        if self.adaLN_modulation is not None:
+            nn.init.zeros_(self.adaLN_modulation[1].weight)
+        nn.init.zeros_(self.out_layer.weight)
+
+    def project_context(self, cond: Tensor | list[Tensor]) -> ProjectedContext:
+        """Keys and values of the image tokens for all blocks, to be computed once per sampler run.
+
+        An all-zero context (the unconditional pass of guidance) has equal tokens, so attention to it is attention to
+        one of them: it is cut to a single token, exactly.
+
+        Args:
+            cond: `[B, Lc, Cc]`, or a list of `[Lc_b, Cc]`.
+        """
+        tokens, mask = pad_context(cond)
+        if not tokens.any():
+            tokens, mask = tokens[:, :1], None
+        tokens = tokens.to(self.dtype)
+        return ProjectedContext(tuple(block.cross_attn.project_context(tokens) for block in self.blocks), mask)
+
+    def _advance(self, h: Tensor, t: Tensor, cond: Condition, phases: Tensor | None, mask: Tensor | None) -> Tensor:
+        """Blocks on the embedded stream `[B, L, C]` in the torso dtype."""
+        modulation = self.t_embedder(t)
+        if self.adaLN_modulation is not None:
+            modulation = self.adaLN_modulation(modulation)
+        modulation = modulation.to(self.dtype)
+        projected = isinstance(cond, ProjectedContext)
+        tokens, context_mask = (None, cond.mask) if projected else pad_context(cond)
+        if not projected:
+            tokens = tokens.to(self.dtype)
+        for index, block in enumerate(self.blocks):
+            context = cond.blocks[index] if projected else block.cross_attn.project_context(tokens)
+            _check_batch(len(h), len(context[0]))
+            h = block(h, modulation, context, context_mask, phases, mask)
+        return h
+
+    def _output(self, h: Tensor, dtype: torch.dtype) -> Tensor:
+        """Back to the input's dtype, the affine-free norm, the output layer."""
+        return self.out_layer(plain_layer_norm(h.to(dtype), FINAL_EPS))
+
+
+def pad_context(cond: Tensor | list[Tensor]) -> tuple[Tensor, Tensor | None]:
+    """Tokens of each sample as one `[B, Lc, Cc]` tensor and, where lengths differ, a bool mask `[B, 1, 1, Lc]`."""
+    if isinstance(cond, Tensor):
+        return cond, None
+    tokens = nn.utils.rnn.pad_sequence(cond, batch_first=True)
+    lengths = [len(c) for c in cond]
+    if min(lengths) == max(lengths):
+        return tokens, None
+    exists = torch.arange(tokens.shape[1])[None] < torch.tensor(lengths)[:, None]
+    return tokens, exists[:, None, None].to(tokens.device)
+
+
+def _check_batch(samples: int, conditions: int) -> None:
+    if samples != conditions:
+        raise GenesisError(
+            ErrorCode.INTERNAL,
+            f"A flow model got {samples} samples and conditions for {conditions}.",
+            "Expand the condition to one entry per sample.",
+        )

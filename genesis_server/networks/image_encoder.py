@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Image tokens from a DINOv3 vision transformer (docs/spec/networks.md 7).
+
+The network is `transformers.DINOv3ViTModel`; only its own final norm is replaced by one without affine parameters.
+Versions of transformers name the list of layers differently, which is the one thing adapted here.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from transformers import DINOv3ViTConfig, DINOv3ViTModel
+
+from genesis_server.networks.norms import FINAL_EPS, plain_layer_norm
+from genesis_server.networks.registry import check_names, read_weights
+from genesis_server.protocol.errors import ErrorCode, GenesisError, Remedy
+
+IMAGE_MEAN = (0.485, 0.456, 0.406)
+IMAGE_STD = (0.229, 0.224, 0.225)
+
+
+class DinoV3FeatureExtractor(nn.Module):
+    """Pictures to all tokens of the last layer: class, registers, patches row by row.
+
+    Args:
+        hf_config: fields of `DINOv3ViTConfig`; weights start random.
+        image_size: default side pictures are resized to.
+    """
+
+    def __init__(self, hf_config: dict[str, Any], image_size: int = 512) -> None:
+        super().__init__()
+        self.image_size = image_size
+        self.backbone = DINOv3ViTModel(DINOv3ViTConfig(**hf_config))
+        self.patch_size = self.backbone.config.patch_size
+
+    def forward(self, images: list[Image.Image] | Tensor, image_size: int | None = None) -> Tensor:
+        """Tokens `[B, 1 + registers + (h/16)(w/16), C]`.
+
+        Args:
+            images: Pillow pictures (resized, alpha dropped), or a float tensor `[B, 3, h, w]` in [0, 1] (not resized).
+            image_size: side pictures are resized to, if not the default.
+
+        Raises:
+            GenesisError: BAD_PARAMETER when a side is no multiple of the patch size.
+        """
+        weight = self.backbone.embeddings.patch_embeddings.weight
+        if not isinstance(images, Tensor):
+            images = torch.stack([picture_to_tensor(picture, image_size or self.image_size) for picture in images])
+        height, width = images.shape[-2:]
+        if height % self.patch_size or width % self.patch_size:
+            raise GenesisError(
+                ErrorCode.BAD_PARAMETER,
+                f"The image encoder got a picture of {width} x {height} pixels.",
+                f"Both sides must be multiples of {self.patch_size}.",
+            )
+        mean, std = (torch.tensor(v, device=weight.device).view(3, 1, 1) for v in (IMAGE_MEAN, IMAGE_STD))
+        pixels = ((images.to(weight.device) - mean) / std).to(weight.dtype)
+        h = self.backbone.embeddings(pixels)
+        phases = self.backbone.rope_embeddings(pixels)
+        for layer in _layers(self.backbone):
+            h = layer(h, position_embeddings=phases)
+        return plain_layer_norm(h, FINAL_EPS)
+
+    def checkpoint_state(self) -> dict[str, Tensor]:
+        """Parameters under the names of the public checkpoint (`layer.N....`)."""
+        return {self._public_name(name): value for name, value in self.backbone.state_dict().items()}
+
+    def load_checkpoint_state(self, state: dict[str, Tensor], source: str) -> None:
+        """Inverse of `checkpoint_state`; `source` names the file in the error about a missing or unexpected name."""
+        own = {self._public_name(name): name for name in self.backbone.state_dict()}
+        check_names(own.keys() - state.keys(), state.keys() - own.keys(), source)
+        self.backbone.load_state_dict({own[name]: value for name, value in state.items()})
+
+    @staticmethod
+    def _public_name(name: str) -> str:
+        return name.removeprefix("model.")
+
+
+def load_image_encoder(folder: str | Path, image_size: int = 512, device: torch.device | str = "cpu") -> DinoV3FeatureExtractor:
+    """The extractor with the weights of a checkpoint folder (`config.json`, `model.safetensors`), frozen, float32.
+
+    Raises:
+        GenesisError: MODEL_MISSING or BAD_MODEL, naming the file and what is wrong with it.
+    """
+    config_path, weights_path = Path(folder) / "config.json", Path(folder) / "model.safetensors"
+    if not config_path.is_file():
+        raise GenesisError(
+            ErrorCode.MODEL_MISSING,
+            f"There is no image encoder in {folder}: config.json is not there.",
+            "Point to a folder with DINOv3's config.json and model.safetensors, or download it.",
+            Remedy.DOWNLOAD_WEIGHTS,
+        )
+    config = json.loads(config_path.read_text(encoding="utf-8"))
+    if config.get("model_type", "dinov3_vit") != "dinov3_vit":
+        raise GenesisError(
+            ErrorCode.BAD_MODEL,
+            f"The image encoder in {folder} is of type {config['model_type']!r}.",
+            "A DINOv3 vision transformer (dinov3_vit) is needed.",
+        )
+    encoder = DinoV3FeatureExtractor(config, image_size)
+    encoder.load_checkpoint_state(read_weights(weights_path), str(weights_path))
+    return encoder.to(device).eval().requires_grad_(False)
+
+
+def picture_to_tensor(picture: Image.Image, size: int) -> Tensor:
+    """float32 `[3, size, size]` in [0, 1]: Lanczos resize first, then alpha is dropped (the order matters for RGBA)."""
+    pixels = np.asarray(picture.resize((size, size), Image.Resampling.LANCZOS).convert("RGB"))
+    return torch.from_numpy(pixels.copy()).permute(2, 0, 1).float() / 255
+
+
+def _layers(backbone: DINOv3ViTModel) -> nn.ModuleList:
+    return backbone.layer if hasattr(backbone, "layer") else backbone.model.layer

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Networks by the class names of checkpoint files, and strict loading (docs/spec/networks.md 1, 2.1).
+
+A checkpoint is `X.json` (`{"name": class, "args": {...}}`) beside `X.safetensors`. Class names come from a closed
+table; a parameter that is missing, unexpected or of another shape is an error that names it.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from genesis_server.networks.dual_grid_vae import FlexiDualGridVaeDecoder, FlexiDualGridVaeEncoder
+from genesis_server.networks.latent_flow import SLatFlowModel
+from genesis_server.networks.sparse_unet import SparseUnetVaeDecoder, SparseUnetVaeEncoder
+from genesis_server.networks.structure_flow import SparseStructureFlowModel
+from genesis_server.networks.structure_vae import SparseStructureDecoder, SparseStructureEncoder
+from genesis_server.protocol.errors import ErrorCode, GenesisError, Remedy
+
+NETWORKS: dict[str, type[nn.Module]] = {
+    "SparseStructureFlowModel": SparseStructureFlowModel,
+    "SLatFlowModel": SLatFlowModel,
+    "ElasticSLatFlowModel": SLatFlowModel,  # the name in training configurations
+    "SparseStructureEncoder": SparseStructureEncoder,
+    "SparseStructureDecoder": SparseStructureDecoder,
+    "SparseUnetVaeEncoder": SparseUnetVaeEncoder,
+    "SparseUnetVaeDecoder": SparseUnetVaeDecoder,
+    "FlexiDualGridVaeEncoder": FlexiDualGridVaeEncoder,
+    "FlexiDualGridVaeDecoder": FlexiDualGridVaeDecoder,
+}
+_FLOWS = (SparseStructureFlowModel, SLatFlowModel)
+_RECOMPUTED = ("rope_phases", "pos_emb")  # tables that some files carry and that are always computed here
+_NAMES_SHOWN = 5
+
+
+def build(config: dict[str, Any], dtype: torch.dtype | None = None) -> nn.Module:
+    """A network with fresh weights.
+
+    Args:
+        config: `{"name": class, "args": constructor arguments}`.
+        dtype: torso dtype instead of the configured one; autoencoders know float16 and float32.
+
+    Raises:
+        GenesisError: BAD_MODEL for an unknown class or arguments it does not take.
+    """
+    name, args = config.get("name"), dict(config.get("args", {}))
+    if name not in NETWORKS:
+        raise GenesisError(
+            ErrorCode.BAD_MODEL,
+            f"The checkpoint names the class {name!r}.",
+            f"Known classes are {', '.join(NETWORKS)}.",
+        )
+    network = NETWORKS[name]
+    if dtype is not None and issubclass(network, _FLOWS):
+        args["dtype"] = str(dtype).removeprefix("torch.")
+    elif dtype is not None:
+        args["use_fp16"] = dtype == torch.float16
+    try:
+        return network(**args)
+    except TypeError as error:
+        raise GenesisError(
+            ErrorCode.BAD_MODEL,
+            f"The arguments of {name} in the checkpoint do not fit: {error}.",
+            "Use a checkpoint made for this version of the network.",
+        ) from error
+
+
+def load_checkpoint(stem: str | Path, device: torch.device | str = "cpu", dtype: torch.dtype | None = None) -> nn.Module:
+    """A network with its stored weights, frozen, in evaluation mode.
+
+    Args:
+        stem: path of the pair without its suffixes.
+        device: where the weights go; they are memory-mapped straight to it.
+        dtype: torso dtype. Default: as configured, but float32 on a CPU, where half precision is both slower and
+            less exact.
+
+    Raises:
+        GenesisError: MODEL_MISSING when a file is not there, BAD_MODEL when it is damaged or does not fit.
+    """
+    config_path, weights_path = Path(f"{stem}.json"), Path(f"{stem}.safetensors")
+    device = torch.device(device)
+    if dtype is None and device.type == "cpu":
+        dtype = torch.float32
+    try:
+        config = json.loads(config_path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise _damaged(config_path, error) from error
+    except FileNotFoundError as error:
+        raise _missing(config_path) from error
+    with torch.device("meta"):  # no time spent on initial values that the file replaces
+        network = build(config, dtype)
+    load_state(network, read_weights(weights_path, device), str(weights_path))
+    return network.eval().requires_grad_(False)
+
+
+def read_weights(path: Path, device: torch.device | str = "cpu") -> dict[str, Tensor]:
+    """All tensors of a safetensors file on a device."""
+    try:
+        return load_file(path, device=str(device))
+    except FileNotFoundError as error:
+        raise _missing(path) from error
+    except (SafetensorError, OSError) as error:
+        raise _damaged(path, error) from error
+
+
+def load_state(network: nn.Module, state: dict[str, Tensor], source: str) -> None:
+    """Give a network the stored tensors, each in the dtype that the network keeps it in.
+
+    Raises:
+        GenesisError: BAD_MODEL naming what is missing, unexpected or of another shape.
+    """
+    own = network.state_dict()
+    state = {name: value for name, value in state.items() if name.rpartition(".")[2] not in _RECOMPUTED}
+    check_names(own.keys() - state.keys(), state.keys() - own.keys(), source)
+    for name, value in state.items():
+        if value.shape != own[name].shape:
+            raise GenesisError(
+                ErrorCode.BAD_MODEL,
+                f"{name} in {source} has shape {tuple(value.shape)}, the network has {tuple(own[name].shape)}.",
+                "The weights and the JSON file beside them belong to different networks; download both again.",
+                Remedy.DOWNLOAD_WEIGHTS,
+            )
+    network.load_state_dict({name: value.to(own[name].dtype) for name, value in state.items()}, assign=True)
+
+
+def check_names(missing: set[str], unexpected: set[str], source: str) -> None:
+    """Refuse a file whose tensors are not exactly those of the network."""
+    if not missing and not unexpected:
+        return
+    faults = [
+        f"{kind} {', '.join(sorted(names)[:_NAMES_SHOWN])}" + (" ..." if len(names) > _NAMES_SHOWN else "")
+        for kind, names in (("lacks", missing), ("has an unexpected", unexpected))
+        if names
+    ]
+    raise GenesisError(
+        ErrorCode.BAD_MODEL,
+        f"{source} {' and '.join(faults)}.",
+        "These weights belong to another network; download them again or correct the JSON file beside them.",
+        Remedy.DOWNLOAD_WEIGHTS,
+    )
+
+
+def _missing(path: Path) -> GenesisError:
+    return GenesisError(
+        ErrorCode.MODEL_MISSING, f"There is no file {path}.", "Download the model again.", Remedy.DOWNLOAD_WEIGHTS
+    )
+
+
+def _damaged(path: Path, error: Exception) -> GenesisError:
+    return GenesisError(
+        ErrorCode.BAD_MODEL,
+        f"{path} is damaged: {error}.",
+        "Delete it and download the model again.",
+        Remedy.DOWNLOAD_WEIGHTS,
+    )

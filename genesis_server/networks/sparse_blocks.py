@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The residual blocks of the sparse U-Net autoencoders (docs/spec/networks.md 3.9 to 3.11).
+
+Class and parameter names are those of the published configurations and checkpoints.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from genesis_server.networks.norms import LayerNorm32, plain_layer_norm
+from genesis_server.sparse.resample import channel_to_space, coarsen, space_to_channel, subdivide
+from genesis_server.sparse.tensor import SparseTensor
+from native_ext.submanifold_conv import submanifold_conv
+
+
+class SparseConv3d(nn.Module):
+    """Submanifold 3x3x3 convolution; weight `[Co, 3, 3, 3, Ci]`, taps ordered (x, y, z)."""
+
+    def __init__(self, channels: int, out_channels: int, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(out_channels, 3, 3, 3, channels, dtype=dtype))
+        self.bias = nn.Parameter(torch.zeros(out_channels, dtype=dtype))
+        nn.init.uniform_(self.weight, -1 / math.sqrt(27 * channels), 1 / math.sqrt(27 * channels))
+
+    def forward(self, x: SparseTensor) -> SparseTensor:
+        return x.replace(submanifold_conv(x.feats, self.weight, self.bias, x.level.neighbours))
+
+
+class SparseConvNeXtBlock3d(nn.Module):
+    """`x + mlp(norm(conv(x)))` with a full convolution and SiLU."""
+
+    def __init__(self, channels: int, dtype: torch.dtype, mlp_ratio: float = 4.0, use_checkpoint: bool = False) -> None:
+        super().__init__()
+        del use_checkpoint  # a training option of the published configurations
+        hidden = int(channels * mlp_ratio)
+        self.conv = SparseConv3d(channels, channels, dtype)
+        self.norm = LayerNorm32(channels)
+        self.mlp = nn.Sequential(
+            nn.Linear(channels, hidden, dtype=dtype), nn.SiLU(), nn.Linear(hidden, channels, dtype=dtype)
+        )
+
+    def forward(self, x: SparseTensor) -> SparseTensor:
+        return x.replace(x.feats + self.mlp(self.norm(self.conv(x).feats)))
+
+
+class SparseResBlockS2C3d(nn.Module):
+    """Down block: `[N, C]` to `[N', C']` on the parents."""
+
+    def __init__(self, channels: int, out_channels: int, dtype: torch.dtype, use_checkpoint: bool = False) -> None:
+        super().__init__()
+        del use_checkpoint
+        self.out_channels = out_channels
+        self.norm1 = LayerNorm32(channels)
+        self.conv1 = SparseConv3d(channels, out_channels // 8, dtype)
+        self.conv2 = SparseConv3d(out_channels, out_channels, dtype)
+
+    def forward(self, x: SparseTensor) -> SparseTensor:
+        coarse = coarsen(x.level)
+        h = self.conv1(x.replace(F.silu(self.norm1(x.feats))))
+        h = space_to_channel(h, coarse)
+        h = self.conv2(h.replace(F.silu(plain_layer_norm(h.feats))))
+        skip = space_to_channel(x, coarse).feats
+        return h.replace(h.feats + skip.unflatten(-1, (self.out_channels, -1)).mean(-1))
+
+
+class SparseResBlockC2S3d(nn.Module):
+    """Up block: `[N, C]` to `[N', C']` on the children that the block predicts or is told.
+
+    Args:
+        channels, out_channels: widths before and after.
+        pred_subdiv: whether the block owns the predictor of its subdivision.
+        dtype: of convolutions and predictor; norms stay float32.
+    """
+
+    def __init__(
+        self, channels: int, out_channels: int, pred_subdiv: bool, dtype: torch.dtype, use_checkpoint: bool = False
+    ) -> None:
+        super().__init__()
+        del use_checkpoint
+        self.repeats = out_channels * 8 // channels
+        self.to_subdiv = nn.Linear(channels, 8, dtype=dtype) if pred_subdiv else None
+        self.norm1 = LayerNorm32(channels)
+        self.conv1 = SparseConv3d(channels, 8 * out_channels, dtype)
+        self.conv2 = SparseConv3d(out_channels, out_channels, dtype)
+
+    def logits(self, x: SparseTensor) -> Tensor | None:
+        """Subdivision logits `[N, 8]`, or None for a block that does not predict."""
+        return None if self.to_subdiv is None else self.to_subdiv(x.feats)
+
+    def forward(self, x: SparseTensor, mask: Tensor | None) -> SparseTensor:
+        """Children selected by `mask` bool `[N, 8]`; an encoder's index map on the level overrides it."""
+        h = self.conv1(x.replace(F.silu(self.norm1(x.feats))))
+        refinement = subdivide(x.level, mask)
+        h = channel_to_space(h, refinement)
+        h = self.conv2(h.replace(F.silu(plain_layer_norm(h.feats))))
+        skip = channel_to_space(x, refinement).feats
+        return h.replace(h.feats + skip.repeat_interleave(self.repeats, dim=-1))
+
+
+PLAIN_BLOCKS = {"SparseConvNeXtBlock3d": SparseConvNeXtBlock3d}
+DOWN_BLOCKS = {"SparseResBlockS2C3d": SparseResBlockS2C3d}
+UP_BLOCKS = {"SparseResBlockC2S3d": SparseResBlockC2S3d}
