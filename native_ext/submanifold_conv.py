@@ -83,9 +83,12 @@ class _Reference:
         wide = _accumulator(feats.dtype)
         matrix = weight.to(wide).reshape(weight.shape[0], -1).t()
         out = torch.empty(len(feats), weight.shape[0], dtype=feats.dtype, device=feats.device)
+        start = out.new_zeros(weight.shape[0], dtype=wide) if bias is None else bias.to(wide)
         for rows, gathered in _gathered_blocks(feats.to(wide), neighbours):
-            product = gathered @ matrix if bias is None else torch.addmm(bias.to(wide), gathered, matrix)
-            out[rows] = product.to(feats.dtype)
+            if feats.dtype == wide:
+                torch.addmm(start, gathered, matrix, out=out[rows])
+            else:
+                out[rows] = torch.addmm(start, gathered, matrix)
         return out
 
     @staticmethod

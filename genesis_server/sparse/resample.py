@@ -68,6 +68,51 @@ def subdivide(level: Level, mask: Tensor | None) -> Refinement:
     return refinement
 
 
+def subdivisions_between(coarse: Level, fine: Level, levels: int) -> tuple[list[Tensor], Tensor]:
+    """The masks that lead a decoder from `coarse` to exactly the voxels of `fine` (teacher forcing, losses).
+
+    Args:
+        coarse: the latent's level, an ancestor of every voxel of `fine` among its rows.
+        fine: the voxels `levels` halvings finer, in any order.
+        levels: number of up blocks.
+
+    Returns:
+        bool `[N_i, 8]` per up block, in the decoder's row order; and int64 `[N]`, with which `fine.coords[order]` are
+        the decoder's output coordinates.
+    """
+    radix = [int(max(fine.coords[:, axis].max(), coarse.coords[:, axis].max())) + 1 for axis in (1, 2, 3)]
+    masks: list[Tensor] = []
+    current = coarse.coords
+    for shift in reversed(range(levels)):
+        target = fine.coords.clone()
+        target[:, 1:] >>= shift
+        child = (target[:, 1] & 1) + 2 * (target[:, 2] & 1) + 4 * (target[:, 3] & 1)
+        target[:, 1:] >>= 1
+        mask = torch.zeros(len(current), 8, dtype=torch.bool, device=current.device)
+        mask[_rows_of(target, current, radix), child.long()] = True
+        masks.append(mask)
+        current = subdivide(Level(current), mask).fine.coords
+    return masks, _rows_of(current, fine.coords, radix)
+
+
+def _rows_of(wanted: Tensor, coords: Tensor, radix: list[int]) -> Tensor:
+    """int64 row of each wanted coordinate among `coords`."""
+    keys, order = torch.sort(_keys(coords, radix))
+    place = torch.searchsorted(keys, _keys(wanted, radix)).clamp_(max=max(len(keys) - 1, 0))
+    if not torch.equal(keys[place], _keys(wanted, radix)):
+        raise GenesisError(
+            ErrorCode.INTERNAL,
+            f"Some of {len(wanted)} voxels have no counterpart among {len(coords)}.",
+            "Every fine voxel needs its ancestor in the coarse level.",
+        )
+    return order[place]
+
+
+def _keys(coords: Tensor, radix: list[int]) -> Tensor:
+    b, x, y, z = coords.long().unbind(1)
+    return ((b * radix[0] + x) * radix[1] + y) * radix[2] + z
+
+
 def space_to_channel(x: SparseTensor, coarse: Level) -> SparseTensor:
     """`[N, C]` to `[N', 8C]` on `coarse = coarsen(x.level)`: child s fills channels `s*C..`; absent children are zero."""
     channels = x.feats.shape[1]
