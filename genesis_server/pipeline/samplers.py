@@ -19,7 +19,8 @@ from torch import Tensor
 from genesis_server.pipeline.flow import FlowProcess, network_time, time_schedule
 from genesis_server.protocol.errors import ErrorCode, GenesisError
 
-Velocity = Callable[[Tensor, Tensor, Tensor], Tensor]  # (state, time [B], tokens [B, L, D]) -> velocity like state
+Tokens = Any  # what the velocity function understands: tensors [B, L, D], or keys and values made of them
+Velocity = Callable[[Tensor, Tensor, Tokens], Tensor]  # (state, time [B], tokens) -> velocity like state
 OnStep = Callable[[int, int], None]  # (finished steps, all steps); called before each step and after the last; may raise
 
 STOCHASTIC, MULTIDIFFUSION = "stochastic", "multidiffusion"
@@ -88,8 +89,8 @@ class FlowStep:
 def flow_steps(
     velocity: Velocity,
     noise: Tensor,
-    views: Sequence[Tensor],
-    negative: Tensor,
+    views: Sequence[Tokens],
+    negative: Tokens,
     parameters: SamplerParameters,
     samples: Sequence[slice] | None = None,
     multi_view: str = STOCHASTIC,
@@ -100,17 +101,17 @@ def flow_steps(
     Args:
         velocity: the network.
         noise: float32, dense `[B, C, ...]` or sparse `[T, C]`.
-        views: tokens `[B, L, D]` of each view; several are used as `multi_view` says.
-        negative: tokens `[B, L, D]` of the unconditional pass.
+        views: tokens of each view; several are used as `multi_view` says.
+        negative: tokens of the unconditional pass.
         samples: rows of each object where the state is sparse; None for dense.
     """
     process, p = FlowProcess(parameters.sigma_min), parameters
     times = time_schedule(p.steps, p.rescale_t)
-    x = noise
+    x, objects = noise, len(noise) if samples is None else len(samples)
     for i, (t, t_next) in enumerate(zip(times[:-1], times[1:], strict=True)):
         if on_step:
             on_step(i, p.steps)
-        time = network_time(t, len(negative), noise.device)
+        time = network_time(t, objects, noise.device)
         chosen = views if multi_view == MULTIDIFFUSION else [views[i % len(views)]]
         v = _guided(velocity, process, x, t, time, chosen, negative, p, samples)
         prediction = process.data_from_velocity(x, v, t)
@@ -133,8 +134,8 @@ def _guided(
     x: Tensor,
     t: float,
     time: Tensor,
-    views: Sequence[Tensor],
-    negative: Tensor,
+    views: Sequence[Tokens],
+    negative: Tokens,
     p: SamplerParameters,
     samples: Sequence[slice] | None,
 ) -> Tensor:

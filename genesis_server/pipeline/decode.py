@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From latents to O-Voxels: the shape decoder's voxels, and the texture decoder's attributes on the same voxels
+(docs/spec/pipeline.md 9.6 steps 1 and 2; the mesh is made by `ovoxel` and `mesh`)."""
+
+from __future__ import annotations
+
+import torch
+
+from genesis_server.ovoxel.voxels import OVoxel
+from genesis_server.pipeline.latents import Latent
+from genesis_server.pipeline.model import SHAPE_DECODER, TEXTURE_DECODER, Model
+from genesis_server.protocol.errors import ErrorCode, GenesisError, Remedy
+from genesis_server.sparse.tensor import SparseTensor
+
+
+def decode(model: Model, shape: Latent, texture: Latent) -> list[OVoxel]:
+    """One O-Voxel per sample, on the model's device; attributes are not clamped.
+
+    Raises:
+        GenesisError: EMPTY_STRUCTURE when the decoder subdivides everything away.
+    """
+    coords = shape.coords.to(model.device)
+    with model.network(SHAPE_DECODER) as decoder, torch.inference_mode():
+        voxels = decoder(SparseTensor(shape.feats.to(model.device), coords))
+    with model.network(TEXTURE_DECODER) as decoder, torch.inference_mode():
+        latent = SparseTensor(texture.feats.to(model.device), coords)
+        attributes = decoder(latent, guide_subs=voxels.subs).feats.float() * 0.5 + 0.5
+    samples = int(coords[:, 0].max()) + 1
+    counts = torch.bincount(voxels.coords[:, 0].long(), minlength=samples).tolist()
+    if 0 in counts:
+        raise GenesisError(
+            ErrorCode.EMPTY_STRUCTURE,
+            f"The shape of {len(coords)} cells decoded to no surface at all.",
+            "Try another seed, or fewer changes to the shape stage's settings.",
+            Remedy.RETRY,
+        )
+    parts = zip(
+        *(
+            part.split(counts)
+            for part in (voxels.coords[:, 1:], voxels.vertices, voxels.intersected, voxels.quad_lerp, attributes)
+        ),
+        strict=True,
+    )
+    return [
+        OVoxel(xyz.contiguous(), vertices.float(), flags, shape.resolution, weight.float(), values)
+        for xyz, vertices, flags, weight, values in parts
+    ]

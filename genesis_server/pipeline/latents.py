@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What passes between the sampled stages, and the noise they start from (docs/spec/pipeline.md 8, 12)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from genesis_server.pipeline.conditioning import Conditioning
+from genesis_server.pipeline.samplers import STOCHASTIC, OnStep, SamplerParameters, Velocity, sample_flow
+from genesis_server.sparse.tensor import Level
+
+
+@dataclass(frozen=True)
+class Structure:
+    """Where the object is.
+
+    Attributes:
+        coords: int32 `[T, 4]`, (sample, x, y, z), lexicographic.
+        resolution: cells per axis.
+    """
+
+    coords: Tensor
+    resolution: int
+
+
+@dataclass(frozen=True)
+class Latent:
+    """A structured latent as the decoders read it.
+
+    Attributes:
+        coords: int32 `[T, 4]`, (sample, x, y, z), on the latent grid.
+        feats: float32 `[T, C]`, raw (denormalised).
+        resolution: voxels per axis of what it decodes to.
+    """
+
+    coords: Tensor
+    feats: Tensor
+    resolution: int
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a stage is to be sampled.
+
+    Attributes:
+        parameters: of the stage's sampler.
+        multi_view: `stochastic` or `multidiffusion`.
+        on_step: told of every step; may raise to stop.
+    """
+
+    parameters: SamplerParameters
+    multi_view: str = STOCHASTIC
+    on_step: OnStep | None = None
+
+    def part(self, index: int, count: int) -> Sampling:
+        """The same for run `index` of `count` of one stage, its steps counted through."""
+        if self.on_step is None or count == 1:
+            return self
+        tell = self.on_step
+        return Sampling(self.parameters, self.multi_view, lambda step, steps: tell(index * steps + step, count * steps))
+
+
+def seeded(seed: int) -> torch.Generator:
+    """A private generator that gives the numbers of the published `torch.manual_seed`; always on the CPU."""
+    return torch.Generator("cpu").manual_seed(seed)
+
+
+def draw_noise(generator: torch.Generator, *shape: int) -> Tensor:
+    """Float32 noise on the CPU, so that it does not depend on the GPU."""
+    return torch.randn(*shape, generator=generator, dtype=torch.float32)
+
+
+def run_sampler(
+    network: torch.nn.Module,
+    velocity: Velocity,
+    noise: Tensor,
+    conditioning: Conditioning,
+    sampling: Sampling,
+    level: Level | None = None,
+) -> Tensor:
+    """Sample one network; the image tokens' keys and values are computed once where the network can.
+
+    Args:
+        velocity: calls `network` on plain features.
+        noise: on the network's device.
+        level: the voxels of a sparse state.
+    """
+    samples = noise.shape[0] if level is None else level.batch_size
+    views, negative = conditioning.batched(samples)
+    project = getattr(network, "project_context", lambda tokens: tokens)
+    with torch.inference_mode():
+        return sample_flow(
+            velocity,
+            noise,
+            [project(view.to(noise.device)) for view in views],
+            project(negative.to(noise.device)),
+            sampling.parameters,
+            None if level is None else level.slices,
+            sampling.multi_view,
+            sampling.on_step,
+        )
+
+
+def pick(conditionings: Sequence[Conditioning], size: int) -> Conditioning:
+    """The conditioning made at `size` pixels."""
+    return next(item for item in conditionings if item.size == size)

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A model: its configuration, its networks by role, loaded when first used (docs/spec/pipeline.md 3, 10).
+
+With `low_vram`, each network is moved to the device right before its use and back right after; results are the same.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from genesis_server.hub.locate import Source, find_checkpoint, find_folder, missing, open_source
+from genesis_server.networks.registry import load_checkpoint
+from genesis_server.pipeline.background import BackgroundRemover, PlainRemover
+from genesis_server.pipeline.config import CONFIG_FILE, ModelConfig
+from genesis_server.pipeline.plan import Plan, make_plan
+from genesis_server.protocol.errors import ErrorCode, GenesisError, Remedy
+
+ENCODER, ENCODER_FILES = "image_cond_model", ("config.json", "model.safetensors")
+STRUCTURE_FLOW, STRUCTURE_DECODER = "sparse_structure_flow_model", "sparse_structure_decoder"
+SHAPE_DECODER, TEXTURE_DECODER = "shape_slat_decoder", "tex_slat_decoder"
+ENCODER_VARIABLE = "GENESIS_IMAGE_ENCODER"  # folder of a DINOv3 to use instead of the gated download
+
+Loader = Callable[[torch.device], nn.Module]
+
+
+class Model:
+    """Networks and constants of one model.
+
+    Args:
+        identity: id and revision or fingerprint; part of every stage key.
+        config: its configuration.
+        architectures: constructor arguments of each role's network, as its checkpoint states them.
+        loaders: how to load each role's network onto a device; `image_cond_model` is the encoder.
+        device: where networks compute.
+        low_vram: overrides the configuration's.
+    """
+
+    def __init__(
+        self,
+        identity: str,
+        config: ModelConfig,
+        architectures: Mapping[str, Mapping[str, Any]],
+        loaders: Mapping[str, Loader],
+        device: torch.device | str = "cpu",
+        low_vram: bool | None = None,
+    ) -> None:
+        self.identity = identity
+        self.config = config
+        self.device = torch.device(device)
+        self.low_vram = config.low_vram if low_vram is None else low_vram
+        self._architectures = architectures
+        self._loaders = loaders
+        self._loaded: dict[str, nn.Module] = {}
+
+    @classmethod
+    def load(cls, model_id: str, device: torch.device | str | None = None, config_file: str = CONFIG_FILE) -> Model:
+        """The model of an id (`mini`, a folder, a downloaded Hub id); its networks are read when first used.
+
+        Args:
+            device: default the GPU where there is one, else the CPU.
+            config_file: `pipeline.json` or `texturing_pipeline.json`.
+
+        Raises:
+            GenesisError: MODEL_MISSING naming the file that is not here, BAD_MODEL for a damaged configuration.
+        """
+        source = open_source(model_id)
+        config = ModelConfig.read(source.require(config_file))
+        pairs = {role: _find(source, value) for role, value in config.models.items()}
+        encoder = _find_encoder(source, config.encoder)
+        used = [path for pair in pairs.values() for path in pair] + [encoder / name for name in ENCODER_FILES]
+        loaders: dict[str, Loader] = {
+            role: partial(_load_pair, weights.with_suffix("")) for role, (_, weights) in pairs.items()
+        }
+        loaders[ENCODER] = partial(_load_encoder, encoder)
+        return cls(
+            source.identity([source.require(config_file), *used]),
+            config,
+            {role: _read_architecture(path) for role, (path, _) in pairs.items()},
+            loaders,
+            device or ("cuda" if torch.cuda.is_available() else "cpu"),
+        )
+
+    def architecture(self, role: str) -> Mapping[str, Any]:
+        """Constructor arguments of a role's network.
+
+        Raises:
+            GenesisError: BAD_MODEL when the model has no such network.
+        """
+        if role not in self._architectures:
+            raise GenesisError(ErrorCode.BAD_MODEL, f"The model has no {role}.", f"It has {', '.join(self._architectures)}.")
+        return self._architectures[role]
+
+    def plan(self, pipeline_type: str | None = None) -> Plan:
+        """What a pipeline type (None: the model's default) runs on this model."""
+        levels = len(self.architecture(SHAPE_DECODER)["model_channels"])
+        return make_plan(
+            pipeline_type or self.config.default_type, self._architectures, 2 ** (levels - 1), self.config.image_size
+        )
+
+    @contextmanager
+    def network(self, role: str) -> Iterator[nn.Module]:
+        """A role's network on the device, for the length of a `with` block."""
+        if role not in self._loaded:
+            if role not in self._loaders:
+                raise GenesisError(ErrorCode.BAD_MODEL, f"The model has no {role}.", f"It has {', '.join(self._loaders)}.")
+            self._loaded[role] = self._loaders[role](self.device)
+        network = self._loaded[role]
+        if not self.low_vram:
+            yield network
+            return
+        network.to(self.device)
+        try:
+            yield network
+        finally:
+            network.cpu()
+
+    def remover(self) -> BackgroundRemover:
+        """What removes backgrounds: plain image processing, as long as no segmentation network is at hand."""
+        return PlainRemover()
+
+
+def _load_pair(stem: Path, device: torch.device) -> nn.Module:
+    return load_checkpoint(stem, device)
+
+
+def _load_encoder(folder: Path, device: torch.device) -> nn.Module:
+    from genesis_server.networks.image_encoder import load_image_encoder  # brings transformers: only when needed
+
+    return load_image_encoder(folder, device=device)
+
+
+def _find(source: Source, value: str) -> tuple[Path, Path]:
+    pair = find_checkpoint(source, value)
+    if pair is None:
+        raise missing(source.id, f"{value}.json or {value}.safetensors", source.folder)
+    return pair
+
+
+def _find_encoder(source: Source, name: str) -> Path:
+    chosen = os.environ.get(ENCODER_VARIABLE, "") or name
+    folder = find_folder(source, chosen, ENCODER_FILES)
+    if folder is None:
+        raise GenesisError(
+            ErrorCode.MODEL_MISSING,
+            f"The image encoder {chosen!r} of the model {source.id} is not here.",
+            f"Run: genesis models download {source.id}, or set {ENCODER_VARIABLE} to a folder with a DINOv3.",
+            Remedy.DOWNLOAD_WEIGHTS,
+        )
+    return folder
+
+
+def _read_architecture(path: Path) -> Mapping[str, Any]:
+    try:
+        return dict(json.loads(path.read_text("utf-8"))["args"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise GenesisError(
+            ErrorCode.BAD_MODEL,
+            f"{path} does not describe a network: {type(error).__name__} {error}.",
+            "Download the model again.",
+            Remedy.DOWNLOAD_WEIGHTS,
+        ) from error
