@@ -17,7 +17,6 @@ from torch import Tensor
 from native_ext.neighbours import TAPS
 
 _ROWS = 64  # output rows of a tile: larger tiles skip fewer taps, smaller ones starve the matrix unit
-_GRADIENT_ROWS = 64  # rows per step of the weight gradient's reduction
 _GRADIENT_PROGRAMS = 2048  # programs to aim at; enough to fill the largest device several times over
 _PARTIAL_VALUES_MAX = 1 << 27  # float32 values of partial sums, 512 MiB
 
@@ -30,7 +29,7 @@ def convolve(feats: Tensor, weight: Tensor, bias: Tensor | None, neighbours: Ten
     if count == 0:
         return out
     by_input = weight.permute(1, 2, 0).contiguous()  # [27, Ci, Co]: neighbouring lanes read neighbouring channels
-    block_ci, block_co = _tile(ci, 64), _tile(co, 128)
+    block_ci, block_co = _tile(ci, _inner(feats.dtype)), _tile(co, 128)
     grid = (triton.cdiv(count, _ROWS), triton.cdiv(co, block_co))
     _convolve_kernel[grid](
         feats,
@@ -48,7 +47,7 @@ def convolve(feats: Tensor, weight: Tensor, bias: Tensor | None, neighbours: Ten
         BLOCK_CI=block_ci,
         BLOCK_CO=block_co,
         num_warps=4 if block_co <= 64 else 8,
-        num_stages=3,
+        num_stages=2,
     )
     return out
 
@@ -57,11 +56,11 @@ def weight_gradient(feats: Tensor, grad: Tensor, neighbours: Tensor) -> Tensor:
     """`[N, Ci]`, `[N, Co]` -> float32 `[Co, 27, Ci]`."""
     count, ci = feats.shape
     co = grad.shape[1]
-    block_ci, block_co = _tile(ci, 64), _tile(co, 64)
+    block_ci, block_co, step = _tile(ci, 64), _tile(co, 64), _inner(feats.dtype)
     tiles = triton.cdiv(ci, block_ci) * triton.cdiv(co, block_co)
-    chunks = max(1, min(_GRADIENT_PROGRAMS // (TAPS * tiles), triton.cdiv(count, 4 * _GRADIENT_ROWS)))
+    chunks = max(1, min(_GRADIENT_PROGRAMS // (TAPS * tiles), triton.cdiv(count, 4 * step)))
     chunks = max(1, min(chunks, _PARTIAL_VALUES_MAX // (co * TAPS * ci)))
-    rows = triton.cdiv(triton.cdiv(count, chunks), _GRADIENT_ROWS) * _GRADIENT_ROWS
+    rows = triton.cdiv(triton.cdiv(count, chunks), step) * step
     partial = torch.empty(chunks, co, TAPS, ci, dtype=torch.float32, device=feats.device)
     _weight_gradient_kernel[(TAPS, chunks, tiles)](
         feats,
@@ -74,11 +73,11 @@ def weight_gradient(feats: Tensor, grad: Tensor, neighbours: Tensor) -> Tensor:
         co,
         *neighbours.stride(),
         PRECISION=_precision(feats.dtype),
-        ROWS=_GRADIENT_ROWS,
+        ROWS=step,
         BLOCK_CI=block_ci,
         BLOCK_CO=block_co,
         num_warps=4,
-        num_stages=3,
+        num_stages=2,
     )
     return partial.sum(0)
 
@@ -86,6 +85,11 @@ def weight_gradient(feats: Tensor, grad: Tensor, neighbours: Tensor) -> Tensor:
 def _tile(channels: int, largest: int) -> int:
     """Power of two that covers the channels, between what the matrix unit needs and what registers hold."""
     return max(16, min(largest, triton.next_power_of_2(channels)))
+
+
+def _inner(dtype: torch.dtype) -> int:
+    """Length of the contracted axis per step: two stages of both operands fit the 64 KiB of the oldest devices."""
+    return 32 if dtype == torch.float32 else 64
 
 
 def _precision(dtype: torch.dtype) -> str:
