@@ -34,6 +34,7 @@ class ErrorCode(StrEnum):
     PORT_TAKEN = "port_taken"
     JOB_UNKNOWN = "job_unknown"
     WORKER_LOST = "worker_lost"
+    ALREADY_RUNNING = "already_running"
     INTERNAL = "internal"
 
 

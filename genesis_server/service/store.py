@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The job store: every job with its request, state, attempts and error, in SQLite; survives any process.
+
+The database is held under an exclusive lock that the operating system takes back when the process ends, so that one
+folder never has two servers, whatever became of the first.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import secrets
+import sqlite3
+import time
+from pathlib import Path
+from typing import Any
+
+from genesis_server.protocol.errors import ErrorCode, GenesisError
+from genesis_server.protocol.messages import MAX_LISTED_JOBS, JobInfo, JobState, Rebake, Regenerate, Submit, decode, encode
+
+STORE_FILE = "jobs.sqlite"
+KEPT_JOBS = 1000  # finished ones beyond this are forgotten, oldest first
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS jobs (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE, kind TEXT NOT NULL, state TEXT NOT NULL, asset TEXT NOT NULL, model TEXT NOT NULL,
+    stage TEXT NOT NULL, step INTEGER NOT NULL, steps INTEGER NOT NULL, fraction REAL NOT NULL, message TEXT NOT NULL,
+    attempts INTEGER NOT NULL, error TEXT, created REAL NOT NULL, started REAL NOT NULL, finished REAL NOT NULL,
+    request BLOB NOT NULL
+)"""
+_COLUMNS = [item.name for item in dataclasses.fields(JobInfo)]
+_KIND = {Submit: "generate", Rebake: "rebake", Regenerate: "regenerate"}
+JobRequest = Submit | Rebake | Regenerate
+
+
+class JobStore:
+    """The jobs of one server folder; used from one thread."""
+
+    def __init__(self, folder: Path) -> None:
+        """Opens or makes the store.
+
+        Raises:
+            GenesisError: ALREADY_RUNNING where another server holds it.
+        """
+        self._database = sqlite3.connect(folder / STORE_FILE, timeout=0.5, isolation_level=None)
+        try:
+            self._database.execute("PRAGMA locking_mode=EXCLUSIVE")
+            self._database.execute("PRAGMA journal_mode=WAL")
+            self._database.execute("PRAGMA synchronous=NORMAL")
+            self._database.execute("BEGIN EXCLUSIVE")
+            self._database.execute(_SCHEMA)
+            self._database.execute("COMMIT")
+        except sqlite3.OperationalError as error:
+            self._database.close()
+            raise GenesisError(
+                ErrorCode.ALREADY_RUNNING,
+                f"Another Genesis server uses {folder} ({error}).",
+                "Use that one, or end it first.",
+            ) from error
+
+    def close(self) -> None:
+        """Releases the store."""
+        self._database.close()
+
+    def add(self, request: JobRequest) -> JobInfo:
+        """A new queued job."""
+        model = request.model if isinstance(request, Submit) else ""
+        job = JobInfo(secrets.token_hex(6), _KIND[type(request)], JobState.QUEUED, request.asset, model, created=time.time())
+        values = [*self._row(job), encode(request)[0]]
+        marks = ", ".join("?" * len(values))
+        self._database.execute(f"INSERT INTO jobs ({', '.join(_COLUMNS)}, request) VALUES ({marks})", values)
+        self._forget_old()
+        return job
+
+    def get(self, job_id: str) -> JobInfo:
+        """One job.
+
+        Raises:
+            GenesisError: JOB_UNKNOWN.
+        """
+        rows = self._select("WHERE id = ?", (job_id,))
+        if not rows:
+            raise GenesisError(
+                ErrorCode.JOB_UNKNOWN, f"There is no job {job_id[:40]!r}.", "List the jobs to see which there are."
+            )
+        return rows[0]
+
+    def request(self, job_id: str) -> JobRequest:
+        """What the job was asked to do."""
+        row = self._database.execute("SELECT request FROM jobs WHERE id = ?", (job_id,)).fetchone()
+        return decode([row[0]])[1]
+
+    def newest(self) -> tuple[JobInfo, ...]:
+        """The newest jobs, newest first."""
+        return tuple(self._select("ORDER BY number DESC LIMIT ?", (MAX_LISTED_JOBS,)))
+
+    def next_queued(self) -> JobInfo | None:
+        """The job whose turn it is."""
+        rows = self._select("WHERE state = ? ORDER BY number LIMIT 1", (JobState.QUEUED,))
+        return rows[0] if rows else None
+
+    def queued(self) -> list[JobInfo]:
+        """All that wait, in order."""
+        return self._select("WHERE state = ? ORDER BY number", (JobState.QUEUED,))
+
+    def running(self) -> list[JobInfo]:
+        """Those marked as running; at the start of a server, the ones a crash has interrupted."""
+        return self._select("WHERE state = ?", (JobState.RUNNING,))
+
+    def save(self, job: JobInfo) -> None:
+        """Writes a job's changed fields."""
+        marks = ", ".join(f"{name} = ?" for name in _COLUMNS)
+        self._database.execute(f"UPDATE jobs SET {marks} WHERE id = ?", [*self._row(job), job.id])
+
+    def _select(self, clause: str, values: tuple[Any, ...]) -> list[JobInfo]:
+        rows = self._database.execute(f"SELECT {', '.join(_COLUMNS)} FROM jobs {clause}", values)
+        return [self._job(dict(zip(_COLUMNS, row, strict=True))) for row in rows]
+
+    @staticmethod
+    def _row(job: JobInfo) -> list[Any]:
+        values = {name: getattr(job, name) for name in _COLUMNS}
+        values["state"] = job.state.value
+        values["error"] = json.dumps(job.error) if job.error is not None else None
+        return list(values.values())
+
+    @staticmethod
+    def _job(values: dict[str, Any]) -> JobInfo:
+        values["state"] = JobState(values["state"])
+        values["error"] = json.loads(values["error"]) if values["error"] is not None else None
+        return JobInfo(**values)
+
+    def _forget_old(self) -> None:
+        over = [state.value for state in JobState if state.over]
+        self._database.execute(
+            f"DELETE FROM jobs WHERE state IN ({', '.join('?' * len(over))}) AND number <= (SELECT MAX(number) FROM jobs) - ?",
+            [*over, KEPT_JOBS],
+        )

@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A server as `genesis serve`, but with `fake_worker.py` (or another program) for a worker and little patience."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from genesis_server.service.serve import serve
+from genesis_server.service.supervisor import Limits
+
+HERE = Path(__file__).resolve().parent
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--connection-file", type=Path, required=True)
+    parser.add_argument("--parent", type=int)
+    parser.add_argument("--worker", default=str(HERE / "fake_worker.py"))
+    parser.add_argument("--silence", type=float, default=1800.0)
+    options = parser.parse_args()
+    limits = Limits(attempts=2, starts=2, grace=0.5, silence=options.silence)
+    serve(options.connection_file, 0, options.parent, (sys.executable, options.worker), limits)
