@@ -1,0 +1,269 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The spine: run those stages of an asset whose key has changed, each saved before the next begins (docs/architecture.md).
+
+One call serves everything: a first generation, resuming one that stopped, another texture on the same shape, a re-bake.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from PIL import Image
+
+from genesis_server.assets import Asset
+from genesis_server.assets.asset import StageWriter
+from genesis_server.assets.keys import file_hash, stage_key
+from genesis_server.assets.tensors import load_tensors, save_tensors
+from genesis_server.bake.gltf import write_glb
+from genesis_server.bake.textures import bake_textures
+from genesis_server.bake.unwrap import unwrap
+from genesis_server.mesh.finish import finish_mesh
+from genesis_server.ovoxel.extract import extract_mesh
+from genesis_server.ovoxel.vxz import read_vxz, write_vxz
+from genesis_server.pipeline.conditioning import Conditioning, encode
+from genesis_server.pipeline.cutout import cut_out
+from genesis_server.pipeline.decode import decode
+from genesis_server.pipeline.latents import Latent, Sampling, Structure, seeded
+from genesis_server.pipeline.model import ENCODER, Model
+from genesis_server.pipeline.picture import load_picture
+from genesis_server.pipeline.plan import Plan
+from genesis_server.pipeline.progress import Progress
+from genesis_server.pipeline.shape import sample_shape, skip_shape_noise
+from genesis_server.pipeline.structure import sample_structure, structure_noise
+from genesis_server.pipeline.texture import sample_texture
+from genesis_server.protocol.errors import ErrorCode, GenesisError
+from genesis_server.protocol.events import Event
+from genesis_server.protocol.parameters import GenerateSettings, SamplerSettings
+from genesis_server.report.render import render_thumbnail
+
+STAGES = ("cutout", "structure", "shape", "texture", "voxels", "mesh")
+STRUCTURE_FILE, SHAPE_FILE, TEXTURE_FILE = "structure.safetensors", "shape.safetensors", "texture.safetensors"
+VOXELS_FILE, MODEL_FILE, THUMBNAIL_FILE = "ovoxel.vxz", "model.glb", "thumbnail.png"
+
+
+def generate(
+    asset: Asset, model: Model | None, on_event: Callable[[Event], None], cancelled: Callable[[], bool] = lambda: False
+) -> None:
+    """Bring an asset to what its settings ask for.
+
+    Args:
+        model: None to make only mesh and textures anew, from the O-Voxel as it is stored; no weights are needed then.
+        on_event: told of stages, steps and notes.
+        cancelled: asked between steps.
+
+    Raises:
+        GenesisError: CANCELLED, EMPTY_STRUCTURE, NO_FOREGROUND, DISK_FULL and whatever else stops it; every
+            stage finished until then is kept, and the next call goes on after it.
+    """
+    stages = stages_to_run(asset, None if model is None else model.identity)
+    if model is None and stages[:1] not in ([], ["mesh"]):
+        raise GenesisError(
+            ErrorCode.BAD_ASSET,
+            f"{asset.folder} has no finished O-Voxel to bake: its stage {stages[0]!r} has not run.",
+            "Generate the asset first.",
+        )
+    reported = [name for stage in stages for name in ((stage, "bake") if stage == "mesh" else (stage,))]
+    _Generation(asset, model, Progress(reported, on_event, cancelled)).run(stages)
+
+
+def stages_to_run(asset: Asset, identity: str | None) -> list[str]:
+    """The stages that `generate` would run: all from the first one whose key differs.
+
+    Args:
+        identity: of the model to generate with; None for none, when only `mesh` can be found stale.
+    """
+    wanted = wanted_keys(asset, identity)
+    for index, stage in enumerate(STAGES):
+        record = asset.stage(stage)
+        if record is None or record.key != wanted[stage]:
+            return list(STAGES[index:])
+    return []
+
+
+def wanted_keys(asset: Asset, identity: str | None) -> dict[str, str]:
+    """Key of every stage under the asset's present settings.
+
+    A sampler's own defaults are not spelled out: they belong to the model, whose identity is part of the keys.
+    """
+    settings = asset.settings
+    keys: dict[str, str] = {}
+    if identity is None:
+        keys = {stage: record.key if (record := asset.stage(stage)) else "" for stage in STAGES[:-1]}
+    else:
+        pictures = [file_hash(path) for path in asset.inputs]
+        ingredients = {
+            "cutout": {"pictures": pictures, "background": settings.background, "model": identity},
+            "structure": {
+                "seed": settings.seed,
+                "resolution": settings.resolution,
+                "multi_view": settings.multi_view if len(pictures) > 1 else "",
+                **settings.structure.overrides(),
+            },
+            "shape": settings.shape.overrides(),
+            "texture": {"seed": settings.texture_seed, **settings.texture.overrides()},
+            "voxels": {},
+        }
+        above = ""
+        for stage in STAGES[:-1]:
+            above = keys[stage] = stage_key(stage, ingredients[stage], above)
+    keys["mesh"] = stage_key("mesh", dataclasses.asdict(settings.bake), keys["voxels"])
+    return keys
+
+
+class _Generation:
+    """One run over an asset, holding what later stages can use without reading it again."""
+
+    def __init__(self, asset: Asset, model: Model | None, progress: Progress) -> None:
+        self.asset, self.model, self.progress = asset, model, progress
+        self.settings: GenerateSettings = asset.settings
+        self.plan: Plan | None = None
+        self._generator: torch.Generator | None = None
+        self._conditionings: list[Conditioning] = []
+        self._structure: Structure | None = None
+        self._shape: Latent | None = None
+        self._texture: Latent | None = None
+
+    def run(self, stages: list[str]) -> None:
+        if self.model is not None:
+            self.plan = self.model.plan(self.settings.resolution)
+            self.asset.made_with(self.model.identity)
+        keys = wanted_keys(self.asset, None if self.model is None else self.model.identity)
+        steps = {
+            "cutout": self._cut_out,
+            "structure": self._sample_structure,
+            "shape": self._sample_shape,
+            "texture": self._sample_texture,
+            "voxels": self._decode,
+            "mesh": self._make_mesh,
+        }
+        for stage in stages:
+            self.progress.started(stage)
+            with self.asset.replacing(stage, keys[stage]) as writer:
+                steps[stage](writer)
+            self.progress.finished("bake" if stage == "mesh" else stage)
+
+    def _cut_out(self, writer: StageWriter) -> None:
+        methods = []
+        for index, path in enumerate(self.asset.inputs):
+            cutout = cut_out(load_picture(path), self.settings.background, self.model.remover())
+            cutout.picture.save(writer.file(f"cutout_{index}.png"))
+            methods.append(cutout.background)
+            if "no weights" in cutout.background:
+                self.progress.note("cutout", f"Background of picture {index + 1} removed by {cutout.background}.")
+        writer.statistics["background"] = methods
+
+    def _sample_structure(self, writer: StageWriter) -> None:
+        self._generator = seeded(self.settings.seed)
+        self._structure = sample_structure(
+            self.model, self.plan, self._tokens(), self._generator, self._sampling("structure", self.settings.structure)
+        )
+        notes = {"resolution": str(self._structure.resolution)}
+        save_tensors(writer.file(STRUCTURE_FILE), {"coords": self._structure.coords}, notes)
+        writer.statistics.update(cells=len(self._structure.coords), resolution=self._structure.resolution)
+
+    def _sample_shape(self, writer: StageWriter) -> None:
+        structure = self._known_structure()
+        if self._generator is None:
+            self._generator = seeded(self.settings.seed)
+            structure_noise(self.model, self._generator)
+        self._shape = sample_shape(
+            self.model,
+            self.plan,
+            structure,
+            self._tokens(),
+            self._generator,
+            self._sampling("shape", self.settings.shape),
+        )
+        _save_latent(self._shape, writer, SHAPE_FILE)
+        if self._shape.resolution < self.plan.resolution:
+            text = f"The object is too detailed for {self.plan.resolution}; its resolution is {self._shape.resolution}."
+            self.progress.note("shape", text)
+
+    def _sample_texture(self, writer: StageWriter) -> None:
+        shape = self._known_shape()
+        self._texture = sample_texture(
+            self.model,
+            self.plan,
+            shape,
+            self._tokens(),
+            self._texture_generator(shape),
+            self._sampling("texture", self.settings.texture),
+        )
+        _save_latent(self._texture, writer, TEXTURE_FILE)
+
+    def _texture_generator(self, shape: Latent) -> torch.Generator:
+        """A new one for a texture seed, else the asset's own, advanced over what the stages before drew."""
+        if self.settings.texture_seed is not None:
+            return seeded(self.settings.texture_seed)
+        if self._generator is None:
+            self._generator = seeded(self.settings.seed)
+            structure_noise(self.model, self._generator)
+            skip_shape_noise(self.model, self.plan, self._known_structure(), shape, self._generator)
+        return self._generator
+
+    def _decode(self, writer: StageWriter) -> None:
+        texture = self._texture or _load_latent(self.asset, TEXTURE_FILE)
+        voxels = decode(self.model, self._known_shape(), texture)[0]
+        self._structure = self._shape = self._texture = None
+        write_vxz(writer.file(VOXELS_FILE), voxels)
+        writer.statistics.update(voxels=len(voxels.coords), resolution=voxels.resolution)
+
+    def _make_mesh(self, writer: StageWriter) -> None:
+        bake = self.settings.bake
+        voxels = read_vxz(self.asset.path(VOXELS_FILE))
+        detailed = extract_mesh(voxels)
+        self.progress.check()
+        mesh = finish_mesh(detailed, bake.faces)
+        self.progress.finished("mesh")
+        self.progress.started("bake")
+        unwrapped = unwrap(mesh, bake.texture_size)
+        self.progress.check()
+        material = bake_textures(unwrapped, detailed, voxels, bake)
+        write_glb(writer.file(MODEL_FILE), unwrapped, material)
+        render_thumbnail(writer.file(MODEL_FILE), writer.file(THUMBNAIL_FILE))
+        writer.statistics.update(
+            faces=len(unwrapped.faces),
+            vertices=len(unwrapped.vertices),
+            texture_size=bake.texture_size,
+            faces_before=len(detailed.faces),
+        )
+
+    def _sampling(self, stage: str, chosen: SamplerSettings) -> Sampling:
+        parameters = self.model.config.samplers[stage].replace(chosen.overrides())
+        return Sampling(parameters, self.settings.multi_view, partial(self.progress.step, stage))
+
+    def _tokens(self) -> list[Conditioning]:
+        """Image tokens at every picture size of the plan, made when the first sampled stage asks."""
+        if not self._conditionings:
+            pictures = [Image.open(path).convert("RGB") for path in self._cutouts()]
+            for size in self.plan.image_sizes:
+                with self.model.network(ENCODER) as encoder:
+                    self._conditionings.append(encode(encoder, pictures, size))
+        return self._conditionings
+
+    def _cutouts(self) -> list:
+        return [self.asset.path(f"cutout_{index}.png") for index in range(len(self.asset.inputs))]
+
+    def _known_structure(self) -> Structure:
+        if self._structure is None:
+            tensors, notes = load_tensors(self.asset.path(STRUCTURE_FILE), ("coords",))
+            self._structure = Structure(tensors["coords"], int(notes["resolution"]))
+        return self._structure
+
+    def _known_shape(self) -> Latent:
+        if self._shape is None:
+            self._shape = _load_latent(self.asset, SHAPE_FILE)
+        return self._shape
+
+
+def _save_latent(latent: Latent, writer: StageWriter, name: str) -> None:
+    save_tensors(writer.file(name), {"coords": latent.coords, "feats": latent.feats}, {"resolution": str(latent.resolution)})
+    writer.statistics.update(cells=len(latent.coords), resolution=latent.resolution)
+
+
+def _load_latent(asset: Asset, name: str) -> Latent:
+    tensors, notes = load_tensors(asset.path(name), ("coords", "feats"))
+    return Latent(tensors["coords"], tensors["feats"], int(notes["resolution"]))
