@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Flatten charts and lay them into one square atlas (docs/spec/geometry.md 16.4, 18.2, 19.6).
+
+A chart is projected along its axis, scaled to its area in space, turned to its smallest rectangle, and packed as a bitmap, so
+that concave charts interlock. Packing happens on at most `PACK_SIZE` cells per side: larger textures get the same layout, whose
+padding grows with them exactly as required.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from genesis_server.protocol.errors import ErrorCode, GenesisError
+from native_ext.place_bitmaps import place_bitmaps
+from native_ext.rasterize import overdraw, rasterize
+
+PACK_SIZE = 1024  # at this size the required padding is 4 texels; above, max(4, size / 256) keeps the same share
+PADDING = 4
+MIN_ALTITUDE = 0.004  # texels: a flat face thinner than this gets a chart of its own ...
+WIDENED_ALTITUDE = 0.5  # ... and is widened to this: rounding to float32 cannot turn or flatten it
+_TURNS = 24  # directions tried for the smallest rectangle of a chart, within a quarter turn
+_MAX_SCALE = 4.0  # a chart seen this steeply would blow up without gaining detail
+_OVERLAP_SIDE = 1536  # charts are tested for overlap on about this many cells squared
+_PACK_ROUNDS = 4
+_GOOD_FILL = 0.985  # of the atlas' height used: another round would gain under one percent of density
+_FINER = 1.015  # the full grid fits charts a little tighter than the half grid on which the density is searched
+_MAX_SHRINKS = 100
+
+
+def project_charts(corners: Tensor, chart: Tensor) -> Tensor:
+    """Every chart flat: orthographic along its axis, with its area in space, not mirrored.
+
+    Args:
+        corners: float64 [F, 3, 3], the faces' corners in space.
+        chart: int64 [F].
+
+    Returns:
+        float64 [F, 3, 2], x right and y down in model units; the charts lie on top of each other.
+    """
+    count = int(chart.max()) + 1
+    cross = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    axis = torch.zeros(count, 3, dtype=torch.float64, device=chart.device).index_add_(0, chart, cross)
+    axis = torch.nn.functional.normalize(axis, dim=1, eps=1e-300)
+    helper = torch.zeros_like(axis)
+    helper.scatter_(1, axis.abs().argmin(1, keepdim=True), 1.0)
+    right = torch.nn.functional.normalize(torch.linalg.cross(helper, axis), dim=1)
+    up = torch.linalg.cross(axis, right)
+    flat = torch.stack([(corners * right[chart, None]).sum(2), -(corners * up[chart, None]).sum(2)], 2)
+    projected = torch.zeros(count, dtype=torch.float64, device=flat.device)
+    projected.index_add_(0, chart, _doubled_area(flat).abs())
+    real = torch.zeros_like(projected).index_add_(0, chart, cross.norm(dim=1))
+    scale = (real / projected.clamp_min(1e-300)).sqrt().clamp_max(_MAX_SCALE)
+    return flat * scale[chart, None, None]
+
+
+def altitudes(flat: Tensor) -> Tensor:
+    """Shortest altitude of each flat triangle [F, 3, 2], negative where it is flipped (y down, not mirrored)."""
+    edges = flat.roll(-1, 1) - flat
+    return -_doubled_area(flat) / edges.norm(dim=2).amax(1).clamp_min(1e-300)
+
+
+def overlapping_charts(flat: Tensor, chart: Tensor) -> Tensor:
+    """bool [C]: charts of which two faces lie over each other, tested on a fine grid."""
+    count = int(chart.max()) + 1
+    low, high = _bounds(flat, chart, count)
+    density = _OVERLAP_SIDE / float((high - low).prod(1).sum().sqrt().clamp_min(1e-12))
+    corners, boxes, height, width = _spread(flat * density, chart, low * density, high * density, 2)
+    crowded = overdraw(corners.float(), height, width) > 1
+    bad = torch.zeros(count, dtype=torch.bool, device=chart.device)
+    rows, cols = crowded.nonzero(as_tuple=True)
+    if rows.numel():
+        owner = rasterize(corners.float(), height, width).face[rows, cols].long()
+        bad[chart[owner[owner >= 0]]] = True
+    return bad
+
+
+def pack_atlas(flat: Tensor, chart: Tensor, texture_size: int) -> Tensor:
+    """Places the flat charts in the unit square, as large as they fit.
+
+    Args:
+        flat: float64 [F, 3, 2], flat charts.
+        chart: int64 [F].
+        texture_size: texels per side.
+
+    Returns:
+        float64 [F, 3, 2], uv in 0..1.
+
+    Raises:
+        GenesisError: BAD_PARAMETER when even tiny charts with their padding do not fit.
+    """
+    side = min(texture_size, PACK_SIZE)
+    low, high = _bounds(flat, chart, int(chart.max()) + 1)
+    density = side * 0.85 / float((_doubled_area(flat).abs().sum() / 2).sqrt())
+    half = _largest_density(flat, chart, low, high, side // 2, PADDING // 2, density / 2)
+    density = 2 * half * _FINER
+    for _ in range(_MAX_SHRINKS):
+        placed, height = _pack(flat * density, chart, low * density, high * density, side, PADDING)
+        if placed is not None and height <= side:
+            return placed / side
+        density *= 0.985
+    raise GenesisError(
+        ErrorCode.BAD_PARAMETER,
+        f"{low.shape[0]} charts do not fit into a texture of {texture_size} pixels.",
+        "Use a larger texture or fewer faces.",
+    )
+
+
+def _largest_density(flat: Tensor, chart: Tensor, low: Tensor, high: Tensor, side: int, padding: int, density: float) -> float:
+    """Cells per unit of length at which the charts just fit a square of `side` cells."""
+    fitting, failing = 0.0, math.inf
+    for _ in range(_PACK_ROUNDS):
+        placed, height = _pack(flat * density, chart, low * density, high * density, side, padding)
+        if placed is not None and height <= side:
+            fitting = max(fitting, density)
+            if height >= _GOOD_FILL * side:
+                break
+        else:
+            failing = min(failing, density)
+        guess = density * math.sqrt(side / height)
+        if not fitting * 1.004 < guess < failing * 0.996:
+            guess = (fitting + failing) / 2 if math.isfinite(failing) else density * 1.03
+        if math.isfinite(failing) and fitting and failing / fitting < 1.02:
+            break
+        density = guess
+    return fitting or failing * 0.9
+
+
+def _pack(flat: Tensor, chart: Tensor, low: Tensor, high: Tensor, side: int, padding: int) -> tuple[Tensor | None, int]:
+    """Charts in cells, packed into a strip of width `side`; None when they do not fit into twice its height."""
+    margin = padding // 2 + 1
+    corners, boxes, height, width = _spread(flat, chart, low, high, margin)
+    longest = int(boxes[:, 2:].max())
+    if longest > side:
+        return None, side * longest**2 // side**2 + 1
+    covered = (rasterize(corners.float(), height, width, reach=0.71).face >= 0).float()
+    covered = torch.nn.functional.max_pool2d(covered[None, None], padding + 1, stride=1, padding=padding // 2)[0, 0]
+    order = torch.argsort(boxes[:, 2:].sum(1), descending=True, stable=True)
+    placement = place_bitmaps((covered > 0).to(torch.uint8), boxes[order], side, 2 * side)
+    if not placement.fits:
+        return None, 2 * side
+    position, turn = torch.empty_like(boxes[:, :2]), torch.empty_like(order)
+    position[order], turn[order] = placement.position, placement.turn
+    local = corners - boxes[chart, None, :2].double()
+    return _quarter_turned(local, turn[chart], boxes[chart, 2:].double()) + position[chart, None].double(), placement.height
+
+
+def _quarter_turned(local: Tensor, turn: Tensor, size: Tensor) -> Tensor:
+    x, y = local.unbind(2)
+    w, h = size[:, :1], size[:, 1:]
+    turned = torch.stack([torch.stack(p, 2) for p in ((x, y), (h - y, x), (w - x, h - y), (y, w - x))])
+    return turned[turn, torch.arange(turn.shape[0], device=turn.device)]
+
+
+def _spread(flat: Tensor, chart: Tensor, low: Tensor, high: Tensor, margin: int) -> tuple[Tensor, Tensor, int, int]:
+    """Sets the charts side by side in rows: corners [F, 3, 2] in cells, boxes [C, 4], and the canvas' height and width."""
+    size = (torch.ceil(high - low).long() + 2 * margin).cpu()
+    order = torch.argsort(size[:, 1], descending=True, stable=True)
+    width = max(int(size[:, 0].max()), math.isqrt(int(size.prod(1).sum())) + 1)
+    boxes = torch.zeros(size.shape[0], 4, dtype=torch.int64)
+    x = y = row = 0
+    for number, (w, h) in zip(order.tolist(), size[order].tolist(), strict=True):
+        if x + w > width:
+            x, y, row = 0, y + row, 0
+        boxes[number] = torch.tensor([x, y, w, h])
+        x, row = x + w, max(row, h)
+    boxes = boxes.to(chart.device)
+    corners = flat - low[chart, None] + (boxes[chart, None, :2] + margin)
+    return corners, boxes, y + row, width
+
+
+def _doubled_area(flat: Tensor) -> Tensor:
+    a, b, c = flat.unbind(1)
+    return (b - a)[:, 0] * (c - a)[:, 1] - (b - a)[:, 1] * (c - a)[:, 0]
+
+
+def _bounds(flat: Tensor, chart: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    where = chart[:, None].expand(-1, 2)
+    low = torch.full((count, 2), math.inf, dtype=flat.dtype, device=flat.device)
+    high = torch.full((count, 2), -math.inf, dtype=flat.dtype, device=flat.device)
+    low.scatter_reduce_(0, where, flat.amin(1), "amin")
+    high.scatter_reduce_(0, where, flat.amax(1), "amax")
+    return low, high
+
+
+def turn_to_rectangles(flat: Tensor, chart: Tensor) -> Tensor:
+    """Turns every flat chart [F, 3, 2] so that its bounding rectangle is smallest."""
+    count = int(chart.max()) + 1
+    best = torch.full((count,), math.inf, dtype=flat.dtype, device=flat.device)
+    angle = torch.zeros_like(best)
+    for step in range(_TURNS):
+        theta = math.pi / 2 * step / _TURNS
+        turn = flat.new_tensor([[math.cos(theta), math.sin(theta)], [-math.sin(theta), math.cos(theta)]])
+        low, high = _bounds(flat @ turn, chart, count)
+        area = (high - low).prod(1)
+        better = area < best * (1 - 1e-6)
+        best = torch.where(better, area, best)
+        angle = torch.where(better, theta, angle)
+    cosine, sine = torch.cos(angle)[chart, None], torch.sin(angle)[chart, None]
+    x, y = flat.unbind(2)
+    return torch.stack([x * cosine - y * sine, x * sine + y * cosine], 2)
+
+
+def widen_slivers(flat: Tensor, chart: Tensor) -> Tensor:
+    """Lays out the triangle of a one-face chart [F, 3, 2] anew where it is too thin to survive rounding."""
+    texel = float((_doubled_area(flat).abs().sum() / 2 * 1.5).sqrt()) / PACK_SIZE
+    alone = torch.bincount(chart)[chart] == 1
+    thin = alone & (altitudes(flat) < MIN_ALTITUDE * texel)
+    if not bool(thin.any()):
+        return flat
+    base = (flat[thin].roll(-1, 1) - flat[thin]).norm(dim=2).amax(1).clamp_min(WIDENED_ALTITUDE * texel)
+    zero = torch.zeros_like(base)
+    height = torch.full_like(base, WIDENED_ALTITUDE * texel)
+    fresh = torch.stack([torch.stack([zero, height], 1), torch.stack([base, height], 1), torch.stack([base / 2, zero], 1)], 1)
+    result = flat.clone()
+    result[thin] = fresh
+    return result

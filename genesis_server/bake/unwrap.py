@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Unwrap a mesh: charts, their projections, one square atlas at uniform texel density (docs/spec/geometry.md 16, 18.2, 18.3)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from genesis_server.bake.charts import cluster_faces, connected, face_adjacency
+from genesis_server.bake.layout import (
+    MIN_ALTITUDE,
+    altitudes,
+    overlapping_charts,
+    pack_atlas,
+    project_charts,
+    turn_to_rectangles,
+    widen_slivers,
+)
+from genesis_server.bake.unwrapped import UnwrappedMesh
+from genesis_server.mesh.mesh import Mesh
+from genesis_server.protocol.errors import ErrorCode, GenesisError
+
+_SPLIT_ROUNDS = 12  # halving a chart this often leaves a few faces, which cannot overlap
+_MIN_AREA = 1e-16  # of a face in model space: below, float32 positions no longer carry a normal
+
+
+def unwrap(mesh: Mesh, texture_size: int) -> UnwrappedMesh:
+    """Gives every face its own place in a square texture.
+
+    Args:
+        mesh: triangles in model space; faces without area are left out.
+        texture_size: texels per side of the texture to be baked; decides the padding between charts.
+
+    Returns:
+        The unwrapped mesh on the mesh's device. Charts keep max(4, texture_size / 256) texels from each other, are not
+        mirrored, do not overlap, and have the same number of texels per area.
+
+    Raises:
+        GenesisError: BAD_MESH when no face has an area or a position is not finite.
+    """
+    if not bool(torch.isfinite(mesh.vertices).all()):
+        raise GenesisError(ErrorCode.BAD_MESH, "The mesh has positions that are not finite.", "Run the mesh stage again.")
+    faces = mesh.faces[_face_areas(mesh) > _MIN_AREA]
+    if faces.shape[0] == 0:
+        raise GenesisError(ErrorCode.BAD_MESH, f"None of the mesh's {mesh.faces.shape[0]} faces has an area.", "")
+    solid = Mesh(mesh.vertices, faces)
+    corners = solid.vertices[faces.long()].double()
+    near = face_adjacency(solid)
+    chart = _separate_overlaps(corners, cluster_faces(solid), near.pairs)
+    chart = _isolate_slivers(chart, project_charts(corners, chart), texture_size)
+    flat = widen_slivers(turn_to_rectangles(project_charts(corners, chart), chart), chart)
+    return _split_vertices(solid, chart, pack_atlas(flat, chart, texture_size))
+
+
+def smooth_normals(mesh: Mesh) -> Tensor:
+    """Unit area-weighted vertex normals, float32 [V, 3]; (0, 0, 1) where nothing defines one (docs/spec/geometry.md 12)."""
+    corners = mesh.vertices[mesh.faces.long()].double()
+    cross = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    total = torch.zeros(mesh.vertices.shape, dtype=torch.float64, device=cross.device)
+    first = torch.full((mesh.vertices.shape[0],), mesh.faces.shape[0], dtype=torch.int64, device=cross.device)
+    for corner in range(3):
+        index = mesh.faces[:, corner].long()
+        total.index_add_(0, index, cross)
+        first.scatter_reduce_(0, index, torch.arange(mesh.faces.shape[0], device=cross.device), "amin")
+    fallback = torch.cat([cross, cross.new_tensor([[0.0, 0.0, 1.0]])])[first]
+    total = torch.where(total.norm(dim=1, keepdim=True) > 1e-20, total, fallback)
+    up = total.new_tensor([0.0, 0.0, 1.0])
+    total = torch.where(total.norm(dim=1, keepdim=True) > 1e-20, total, up)
+    return torch.nn.functional.normalize(total, dim=1, eps=1e-300).float()
+
+
+def _face_areas(mesh: Mesh) -> Tensor:
+    corners = mesh.vertices[mesh.faces.long()].double()
+    return torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]).norm(dim=1) / 2
+
+
+def _isolate_slivers(chart: Tensor, flat: Tensor, texture_size: int) -> Tensor:
+    """Gives faces too thin to survive rounding a chart of their own, where they can be widened."""
+    texels = flat * (texture_size / _side(flat))
+    thin = altitudes(texels) < MIN_ALTITUDE
+    fresh = torch.cumsum(thin.long(), 0) + int(chart.max())
+    return torch.unique(torch.where(thin, fresh, chart), return_inverse=True)[1]
+
+
+def _side(flat: Tensor) -> Tensor:
+    """Side of a square that the charts would fill to two thirds: an estimate before they are packed."""
+    a, b, c = flat.unbind(1)
+    doubled = (b - a)[:, 0] * (c - a)[:, 1] - (b - a)[:, 1] * (c - a)[:, 0]
+    return (doubled.abs().sum() / 2 * 1.5).sqrt()
+
+
+def _separate_overlaps(corners: Tensor, chart: Tensor, pairs: Tensor) -> Tensor:
+    """Cuts charts whose projection covers itself (spirals, folds) until none does."""
+    suspects = torch.arange(chart.shape[0], device=chart.device)
+    for _ in range(_SPLIT_ROUNDS):
+        names, local = torch.unique(chart[suspects], return_inverse=True)
+        bad = overlapping_charts(project_charts(corners[suspects], local), local)
+        if not bool(bad.any()):
+            break
+        suspects = suspects[bad[local]]
+        halves = _halve(corners[suspects].mean(1), chart[suspects])
+        fresh = chart.clone()
+        fresh[suspects] = halves + int(chart.max()) + 1
+        chart = connected(fresh, pairs)
+    return chart
+
+
+def _halve(centres: Tensor, chart: Tensor) -> Tensor:
+    """Labels that cut each chart in two across its longest direction; centres float64 [n, 3], chart int64 [n]."""
+    result = torch.zeros_like(chart)
+    for part, number in enumerate(torch.unique(chart).tolist()):
+        inside = (chart == number).nonzero()[:, 0]
+        points = centres[inside] - centres[inside].mean(0)
+        _, direction = torch.linalg.eigh(points.T @ points)
+        order = torch.argsort(points @ direction[:, 2], stable=True)
+        result[inside] = 2 * part
+        result[inside[order[order.numel() // 2 :]]] = 2 * part + 1
+    return result
+
+
+def _split_vertices(mesh: Mesh, chart: Tensor, uvs: Tensor) -> UnwrappedMesh:
+    """One vertex per pair of source vertex and chart; faces in order of their chart."""
+    order = torch.argsort(chart, stable=True)
+    faces, chart, uvs = mesh.faces[order].long(), chart[order], uvs[order]
+    key = chart[:, None] * mesh.vertices.shape[0] + faces
+    key, inverse = torch.unique(key.reshape(-1), return_inverse=True)
+    source = key % mesh.vertices.shape[0]
+    uv = torch.zeros(key.shape[0], 2, dtype=torch.float32, device=uvs.device)
+    uv[inverse] = uvs.reshape(-1, 2).float()
+    return UnwrappedMesh(
+        vertices=mesh.vertices[source],
+        faces=inverse.reshape(-1, 3).int(),
+        normals=smooth_normals(mesh)[source],
+        uvs=uv,
+        source_vertex=source,
+        chart=chart.int(),
+    )

@@ -1,0 +1,243 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pack bitmaps into a strip: each goes to the lowest free place, in any of four quarter turns, never mirrored.
+
+For bitmap B and the filled cells A, place (x, y, turn) is free when no cell of A is under a cell of turned B. The free place
+with the smallest `(y + height, x, turn)` is taken, bitmap by bitmap in the order given (docs/spec/geometry.md 16.4, 19.6).
+
+A bitmap is kept as runs `[first, last]` per row; the strip as jumps: a free cell holds the next filled column, a filled cell
+minus the column where its run ends. A run that hits a filled stretch `[j, e)` hits it at every x up to `e - first`, so the
+search leaps over whole charts. One thread tests all x of one (y, turn), and an integer minimum decides: the same result on
+every device.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import warp as wp
+from torch import Tensor
+
+wp.config.log_level = wp.LOG_WARNING
+wp.set_module_options({"enable_backward": False})
+
+_NOWHERE = 2**63 - 1
+_TURNS = 4
+_TURNS_WIDE = wp.constant(wp.int64(_TURNS))
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where the bitmaps went.
+
+    Attributes:
+        position: int64 [B, 2], column and row of the turned bitmap's corner.
+        turn: int64 [B], quarter turns; cell (x, y) of a w x h bitmap goes to (h-1-y, x) for 1, (w-1-x, h-1-y) for 2,
+            (y, w-1-x) for 3.
+        height: rows used by all.
+        fits: whether every bitmap found a place.
+    """
+
+    position: Tensor
+    turn: Tensor
+    height: int
+    fits: bool
+
+
+@wp.func
+def _cell(canvas: wp.array2d(dtype=wp.uint8), box: wp.vec4i, turn: int, col: int, row: int) -> bool:
+    """Whether cell (col, row) of the turned bitmap is filled."""
+    x = col
+    y = row
+    if turn == 1:
+        x = row
+        y = box[3] - 1 - col
+    elif turn == 2:
+        x = box[2] - 1 - col
+        y = box[3] - 1 - row
+    elif turn == 3:
+        x = box[2] - 1 - row
+        y = col
+    return canvas[box[1] + y, box[0] + x] != wp.uint8(0)
+
+
+@wp.func
+def _size(box: wp.vec4i, turn: int) -> wp.vec2i:
+    if turn % 2 == 1:
+        return wp.vec2i(box[3], box[2])
+    return wp.vec2i(box[2], box[3])
+
+
+@wp.kernel
+def _cut_runs(
+    canvas: wp.array2d(dtype=wp.uint8),
+    boxes: wp.array(dtype=wp.vec4i),
+    owner: wp.array(dtype=int),
+    first_row: wp.array(dtype=int),
+    run_start: wp.array(dtype=int),
+    writing: bool,
+    counts: wp.array(dtype=int),
+    runs: wp.array(dtype=wp.vec2i),
+):
+    k = wp.tid()
+    bitmap = owner[k] // _TURNS
+    turn = owner[k] % _TURNS
+    row = k - first_row[owner[k]]
+    width = _size(boxes[bitmap], turn)[0]
+    found = wp.int32(0)
+    first = wp.int32(-1)
+    for col in range(width + 1):
+        filled = False
+        if col < width:
+            filled = _cell(canvas, boxes[bitmap], turn, col, row)
+        if filled and first < 0:
+            first = col
+        if not filled and first >= 0:
+            if writing:
+                runs[run_start[k] + found] = wp.vec2i(first, col - 1)
+            found += 1
+            first = -1
+    if not writing:
+        counts[k] = found
+
+
+@wp.kernel
+def _find_place(
+    jumps: wp.array2d(dtype=int),
+    boxes: wp.array(dtype=wp.vec4i),
+    first_row: wp.array(dtype=int),
+    run_start: wp.array(dtype=int),
+    runs: wp.array(dtype=wp.vec2i),
+    bitmap: int,
+    width: int,
+    height: int,
+    step: int,
+    used: wp.array(dtype=int),
+    best: wp.array(dtype=wp.int64),
+):
+    k = wp.tid()
+    turn = k % _TURNS
+    y = (k // _TURNS) * step
+    size = _size(boxes[bitmap], turn)
+    if y > used[0] + step or y + size[1] > height or size[0] > width:
+        return
+    if wp.int64(y + size[1]) * wp.int64(width) * _TURNS_WIDE > best[bitmap]:
+        return
+    base = first_row[bitmap * _TURNS + turn]
+    x = wp.int32(0)
+    row = wp.int32(0)
+    clear = wp.int32(0)  # rows in a row (cyclic) without a hit
+    while clear < size[1] and x + size[0] <= width:
+        hit = wp.bool(False)
+        for run in range(run_start[base + row], run_start[base + row + 1]):
+            first = runs[run][0]
+            jump = jumps[y + row, x + first]
+            if jump >= 0 and jump <= x + runs[run][1]:
+                jump = jumps[y + row, jump]
+            if jump < 0:
+                x = -jump - first
+                hit = True
+                if x + size[0] > width:
+                    break
+        if hit:
+            clear = 0
+        else:
+            clear += 1
+            row += 1
+            if row == size[1]:
+                row = 0
+    if x + size[0] <= width:
+        key = (wp.int64(y + size[1]) * wp.int64(width) + wp.int64(x)) * _TURNS_WIDE + wp.int64(turn)
+        wp.atomic_min(best, bitmap, key)
+
+
+@wp.kernel
+def _fill_place(
+    jumps: wp.array2d(dtype=int),
+    boxes: wp.array(dtype=wp.vec4i),
+    first_row: wp.array(dtype=int),
+    run_start: wp.array(dtype=int),
+    runs: wp.array(dtype=wp.vec2i),
+    bitmap: int,
+    width: int,
+    used: wp.array(dtype=int),
+    best: wp.array(dtype=wp.int64),
+):
+    row = wp.tid()
+    key = best[bitmap]
+    if key == wp.int64(_NOWHERE):
+        return
+    turn = int(key % _TURNS_WIDE)
+    x = int((key // _TURNS_WIDE) % wp.int64(width))
+    top = int(key // _TURNS_WIDE // wp.int64(width))
+    size = _size(boxes[bitmap], turn)
+    if row >= size[1]:
+        return
+    wp.atomic_max(used, 0, top)
+    y = top - size[1] + row
+    line = first_row[bitmap * _TURNS + turn] + row
+    for run in range(run_start[line], run_start[line + 1]):
+        for col in range(x + runs[run][0], x + runs[run][1] + 1):
+            jumps[y, col] = -1
+    ahead = int(width)
+    end = int(width)
+    filled = wp.bool(False)
+    for back in range(width):
+        col = width - 1 - back
+        if jumps[y, col] < 0:
+            if not filled:
+                end = col + 1
+            filled = True
+            ahead = col
+            jumps[y, col] = -end
+        else:
+            filled = False
+            jumps[y, col] = ahead
+
+
+def place_bitmaps(canvas: Tensor, boxes: Tensor, width: int, height: int, step: int = 1) -> Placement:
+    """Packs the bitmaps cut out of `canvas` into a strip.
+
+    Args:
+        canvas: uint8 [H, W], nonzero cells are part of a bitmap.
+        boxes: int32 [B, 4], column, row, width, height of each bitmap in the canvas, in the order in which they are placed.
+        width, height: of the strip; bitmaps that find no place leave `fits` false.
+        step: rows are tried in multiples of this.
+
+    Returns:
+        The placement, on the device of `canvas`.
+    """
+    wp.init()
+    device = canvas.device
+    count = boxes.shape[0]
+    boxes = boxes.int().contiguous()
+    tall = boxes[:, [3, 2, 3, 2]].reshape(-1).long()
+    owner = torch.arange(count * _TURNS, device=device, dtype=torch.int32).repeat_interleave(tall)
+    first_row = (torch.cumsum(tall, 0) - tall).int()
+    counts = torch.zeros_like(owner)
+    best = torch.full((count,), _NOWHERE, dtype=torch.int64, device=device)
+    used = torch.zeros(1, dtype=torch.int32, device=device)
+    jumps = torch.full((height, width), width, dtype=torch.int32, device=device)
+    canvas_wp, owner_wp, first_wp = wp.from_torch(canvas.contiguous()), wp.from_torch(owner), wp.from_torch(first_row)
+    boxes_wp = wp.from_torch(boxes, dtype=wp.vec4i)
+    stream = wp.stream_from_torch(device) if device.type == "cuda" else None
+    with wp.ScopedDevice(wp.device_from_torch(device)), wp.ScopedStream(stream):
+        cut = [canvas_wp, boxes_wp, owner_wp, first_wp]
+        nothing = torch.zeros(1, 2, dtype=torch.int32, device=device)
+        counts_wp = wp.from_torch(counts)
+        wp.launch(_cut_runs, len(owner), [*cut, counts_wp, False, counts_wp, wp.from_torch(nothing, dtype=wp.vec2i)])
+        run_start = torch.cat([used, torch.cumsum(counts, 0, dtype=torch.int32)])
+        runs = torch.zeros(int(run_start[-1]) + 1, 2, dtype=torch.int32, device=device)
+        start_wp, runs_wp = wp.from_torch(run_start), wp.from_torch(runs, dtype=wp.vec2i)
+        wp.launch(_cut_runs, len(owner), [*cut, start_wp, True, counts_wp, runs_wp])
+        shared = [wp.from_torch(jumps), boxes_wp, first_wp, start_wp, runs_wp]
+        last = [wp.from_torch(used), wp.from_torch(best)]
+        longest = boxes[:, 2:].amax(1).tolist()
+        for bitmap in range(count):
+            wp.launch(_find_place, (height // step + 1) * _TURNS, [*shared, bitmap, width, height, step, *last])
+            wp.launch(_fill_place, longest[bitmap], [*shared, bitmap, width, *last])
+    key = torch.where(best != _NOWHERE, best, 0)
+    turn = key % _TURNS
+    x, top = key // _TURNS % width, key // _TURNS // width
+    y = top - torch.where(turn % 2 == 1, boxes[:, 2].long(), boxes[:, 3].long())
+    return Placement(torch.stack([x, y], 1), turn, int(used.item()), bool((best != _NOWHERE).all()))
