@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The sparse convolution equals the dense one read at active sites, in value and in every gradient."""
 
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -8,6 +10,7 @@ import torch.nn.functional as F
 from native_ext import neighbours as neighbours_module
 from native_ext.neighbours import neighbour_table, refine_neighbours
 from native_ext.submanifold_conv import submanifold_conv
+from tests.parity.submanifold_conv import run
 
 
 def random_voxels(seed: int, side: int = 7, batch: int = 2, density: float = 0.3) -> torch.Tensor:
@@ -131,3 +134,10 @@ def test_cuda_kernels_equal_the_reference(ci, co, dtype):
     limit = 2e-6 if dtype == torch.float32 else torch.finfo(dtype).eps
     for ours, truth in zip((out, *gradients), (exact, *exact_gradients), strict=True):
         assert (ours.double().cpu() - truth).norm() / truth.norm() < limit
+
+
+def test_agrees_with_the_reference_gpu_operator():
+    outcomes = list(run(Path(__file__).parents[1] / "data" / "native_ext"))
+    assert len(outcomes) == 3
+    for outcome in outcomes:
+        assert outcome.passed, str(outcome)
