@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Closest points on a triangle mesh (docs/spec/geometry.md 11), with the side filter of 18.1.
+
+Formula: `distance = min_f |p - q_f|`, `q_f` the nearest point of triangle f, `q = u v0 + v v1 + w v2` with weights >= 0 that
+sum to 1. Warp's hierarchy finds q; then every face that touches q is looked at, and the smallest number wins, so that a point
+nearest to an edge or a vertex has one answer whatever the traversal. Degenerate faces count as segments or points.
+"""
+
+from __future__ import annotations
+
+import torch
+import warp as wp
+from torch import Tensor
+
+wp.config.log_level = wp.LOG_WARNING
+wp.set_module_options({"enable_backward": False})
+
+_TIE = 1e-6  # faces whose distances differ by less, relative to the size of the coordinates, are equally near (float32)
+
+
+def closest_point(
+    vertices: Tensor,
+    faces: Tensor,
+    points: Tensor,
+    max_distance: float = float("inf"),
+    normals: Tensor | None = None,
+    min_cosine: float = 0.5,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The closest point of the mesh to every point.
+
+    Args:
+        vertices: float32 [V, 3].
+        faces: int [F, 3], F >= 0.
+        points: float32 [P, 3].
+        max_distance: farther faces are not looked for. Keep it at a few voxels with `normals`: that search visits every
+            face within this distance of a point whose nearest face does not qualify.
+        normals: unit float32 [P, 3]; then only faces whose normal is compatible with the point's qualify, on either
+            side: `|n_point . n_face| >= min_cosine`.
+        min_cosine: see `normals`.
+
+    Returns:
+        distance float32 [P] (inf where there is none), face int64 [P] (-1 where there is none), barycentric weights
+        float32 [P, 3] (zeros where there is none). Ties go to the smallest face.
+    """
+    wp.init()
+    device = points.device
+    distance = torch.full((len(points),), float("inf"), dtype=torch.float32, device=device)
+    face = torch.full((len(points),), -1, dtype=torch.int32, device=device)
+    weights = torch.zeros((len(points), 3), dtype=torch.float32, device=device)
+    if len(faces) == 0 or len(points) == 0:
+        return distance, face.long(), weights
+    vertices = vertices.float().contiguous()
+    extent = float(vertices.abs().max()) + float(points.abs().max())
+    reach = min(float(max_distance), 4.0 * extent + 1.0)  # no point is farther than this
+    with wp.ScopedStream(wp.stream_from_torch(device) if device.type == "cuda" else None):
+        mesh = wp.Mesh(points=wp.from_torch(vertices, dtype=wp.vec3), indices=wp.from_torch(faces.int().contiguous().view(-1)))
+        given = points if normals is None else normals
+        wp.launch(
+            _closest,
+            dim=len(points),
+            inputs=[
+                mesh.id,
+                wp.from_torch(points.float().contiguous(), dtype=wp.vec3),
+                wp.from_torch(given.float().contiguous(), dtype=wp.vec3),
+                int(normals is not None),
+                float(min_cosine),
+                reach,
+                _TIE * extent,
+                wp.from_torch(distance),
+                wp.from_torch(face),
+                wp.from_torch(weights, dtype=wp.vec3),
+            ],
+            device=wp.device_from_torch(device),
+        )
+    face = face.long()
+    return distance, face, torch.zeros_like(weights).scatter_(1, turn[face.clamp(min=0)], weights)
+
+
+def _longest_edge_first(vertices: Tensor, faces: Tensor) -> Tensor:
+    """int64 [F, 3] corner order that starts faces without area at their longest edge (Warp's own distance to such a face is
+    NaN when its first edge has no length); the identity for all other faces."""
+    a, b, c = vertices[faces].unbind(1)
+    flat = ~torch.linalg.cross(b - a, c - a).any(1)
+    first = torch.stack([(b - a).norm(dim=1), (c - b).norm(dim=1), (a - c).norm(dim=1)], 1).argmax(1) * flat
+    return (first[:, None] + torch.arange(3, device=faces.device)) % 3
+
+
+@wp.func
+def _segment_weight(a: wp.vec3, b: wp.vec3, p: wp.vec3) -> float:
+    ab = b - a
+    length2 = wp.dot(ab, ab)
+    if length2 == 0.0:
+        return 0.0
+    return wp.clamp(wp.dot(p - a, ab) / length2, 0.0, 1.0)
+
+
+@wp.func
+def _nearest_weights(a: wp.vec3, b: wp.vec3, c: wp.vec3, p: wp.vec3) -> wp.vec3:
+    """Barycentric weights of the triangle's point nearest to p: its foot point if that is inside, else on an edge."""
+    n = wp.cross(b - a, c - a)
+    area2 = wp.dot(n, n)
+    if area2 > 0.0:
+        u = wp.dot(wp.cross(c - b, p - b), n) / area2
+        v = wp.dot(wp.cross(a - c, p - c), n) / area2
+        w = 1.0 - u - v
+        if u >= 0.0 and v >= 0.0 and w >= 0.0:
+            return wp.vec3(u, v, w)
+    t = _segment_weight(a, b, p)
+    best = wp.vec3(1.0 - t, t, 0.0)
+    near = wp.length_sq(a + t * (b - a) - p)
+    t = _segment_weight(b, c, p)
+    d = wp.length_sq(b + t * (c - b) - p)
+    if d < near:
+        near = d
+        best = wp.vec3(0.0, 1.0 - t, t)
+    t = _segment_weight(c, a, p)
+    d = wp.length_sq(c + t * (a - c) - p)
+    if d < near:
+        best = wp.vec3(t, 0.0, 1.0 - t)
+    return best
+
+
+@wp.func
+def _fits(mesh: wp.uint64, f: int, normal: wp.vec3, filtered: int, min_cosine: float) -> bool:
+    if filtered == 0:
+        return True
+    return wp.abs(wp.dot(wp.mesh_eval_face_normal(mesh, f), normal)) >= min_cosine
+
+
+@wp.func
+def _nearest_on(mesh: wp.uint64, f: int, p: wp.vec3) -> wp.vec3:
+    a = wp.mesh_get_point(mesh, 3 * f)
+    b = wp.mesh_get_point(mesh, 3 * f + 1)
+    c = wp.mesh_get_point(mesh, 3 * f + 2)
+    w = _nearest_weights(a, b, c, p)
+    return w[0] * a + w[1] * b + w[2] * c
+
+
+@wp.func
+def _nearest_fitting(mesh: wp.uint64, p: wp.vec3, normal: wp.vec3, min_cosine: float, reach: float) -> int:
+    """The nearest compatible face within reach, or -1: every face in a box around the point is looked at."""
+    winner = int(-1)
+    best = reach
+    pad = wp.vec3(reach, reach, reach)
+    f = int(0)
+    query = wp.mesh_query_aabb(mesh, p - pad, p + pad)
+    while wp.mesh_query_aabb_next(query, f):
+        if _fits(mesh, f, normal, 1, min_cosine):
+            d = wp.length(_nearest_on(mesh, f, p) - p)
+            if d < best or (d == best and f < winner):
+                best = d
+                winner = f
+    return winner
+
+
+@wp.func
+def _smallest_tied(
+    mesh: wp.uint64, winner: int, p: wp.vec3, normal: wp.vec3, filtered: int, min_cosine: float, tie: float
+) -> int:
+    """Of the compatible faces that touch the winner's nearest point, the one with the smallest number."""
+    q = _nearest_on(mesh, winner, p)
+    limit = wp.length(q - p) + tie
+    pad = wp.vec3(tie, tie, tie)
+    smallest = winner
+    f = int(0)
+    query = wp.mesh_query_aabb(mesh, q - pad, q + pad)
+    while wp.mesh_query_aabb_next(query, f):
+        if f < smallest and _fits(mesh, f, normal, filtered, min_cosine):
+            if wp.length(_nearest_on(mesh, f, p) - p) <= limit:
+                smallest = f
+    return smallest
+
+
+@wp.kernel
+def _closest(
+    mesh: wp.uint64,
+    points: wp.array(dtype=wp.vec3),
+    normals: wp.array(dtype=wp.vec3),
+    filtered: int,
+    min_cosine: float,
+    reach: float,
+    tie: float,
+    distance: wp.array(dtype=float),
+    face: wp.array(dtype=int),
+    weights: wp.array(dtype=wp.vec3),
+):
+    i = wp.tid()
+    p = points[i]
+    winner = int(-1)
+    nearest = wp.mesh_query_point_no_sign(mesh, p, reach)
+    if nearest.result:
+        winner = nearest.face
+        if not _fits(mesh, winner, normals[i], filtered, min_cosine):
+            winner = _nearest_fitting(mesh, p, normals[i], min_cosine, reach)
+    if winner >= 0:
+        winner = _smallest_tied(mesh, winner, p, normals[i], filtered, min_cosine, tie)
+        a = wp.mesh_get_point(mesh, 3 * winner)
+        b = wp.mesh_get_point(mesh, 3 * winner + 1)
+        c = wp.mesh_get_point(mesh, 3 * winner + 2)
+        w = _nearest_weights(a, b, c, p)
+        distance[i] = wp.length(w[0] * a + w[1] * b + w[2] * c - p)
+        face[i] = winner
+        weights[i] = w

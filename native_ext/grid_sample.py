@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Values of a sparse voxel set at arbitrary points (docs/spec/geometry.md 10 and 18.8).
+
+Trilinear: with `g = floor(q - 1/2)` and the eight cells `c = g + {0,1}^3`, `w_c = prod(1 - |q - c - 1/2|)` for active cells,
+0 for the others; the value is `sum(w f) / max(sum(w), 1e-12)`. Points are in voxel units: cell c covers [c, c+1).
+The sum of weights comes back too, so that "no data" can be told from black; `sample_grid_or_nearest` fills that gap.
+"""
+
+from __future__ import annotations
+
+import torch
+import warp as wp
+from torch import Tensor
+
+from native_ext.voxel_lookup import VoxelLookup
+
+wp.config.log_level = wp.LOG_WARNING
+wp.set_module_options({"enable_backward": False})
+
+NO_DATA_WEIGHT = 1e-3  # below this sum of weights a value is unknown (docs/spec/geometry.md 18.8)
+_RING_LIMIT = 8  # cells searched around a point before every voxel is compared with it
+_PAIRS_AT_ONCE = 1 << 24
+_POINTS_AT_ONCE = 1 << 20  # bounds the temporaries of the trilinear sum
+
+
+def sample_grid(feats: Tensor, coords: Tensor, resolution: int | tuple[int, int, int], points: Tensor) -> tuple[Tensor, Tensor]:
+    """Trilinear samples with weights renormalised over the active cells.
+
+    Args:
+        feats: float [N, C]; gradients flow to it.
+        coords: integer [N, 3] active cells.
+        resolution: cells per axis, one number or three.
+        points: float [P, 3] in voxel units.
+
+    Returns:
+        Values float32 [P, C] (0 where no cell is active) and the sum of weights float32 [P], 0..1.
+    """
+    find = VoxelLookup(coords, resolution)
+    parts = [_trilinear(feats.float(), find, part) for part in points.float().split(_POINTS_AT_ONCE)]
+    values, weights = zip(*parts, strict=True)
+    return torch.cat(values), torch.cat(weights)
+
+
+def sample_grid_or_nearest(feats: Tensor, coords: Tensor, resolution: int, points: Tensor) -> tuple[Tensor, Tensor]:
+    """As `sample_grid`, but points without data take the value of the nearest active voxel, however far.
+
+    Returns:
+        Values float32 [P, C] and bool [P], true where the trilinear sample had data. N = 0 gives zeros.
+    """
+    values, weight = sample_grid(feats, coords, resolution, points)
+    known = weight >= NO_DATA_WEIGHT
+    missing = torch.nonzero(~known)[:, 0]
+    if len(missing) and len(coords):
+        rows = nearest_voxel(coords, resolution, points[missing])
+        values = values.index_copy(0, missing, feats.float()[rows])
+    return values, known
+
+
+def nearest_voxel(coords: Tensor, resolution: int | tuple[int, int, int], points: Tensor) -> Tensor:
+    """Row of the active voxel whose centre is nearest to each point; the smallest row on ties.
+
+    Args:
+        coords: integer [N, 3], N >= 1.
+        resolution: cells per axis.
+        points: float [P, 3] in voxel units.
+
+    Returns:
+        int64 [P].
+    """
+    wp.init()
+    find = VoxelLookup(coords, resolution)
+    points = points.float().contiguous()
+    row = torch.empty(len(points), dtype=torch.int32, device=points.device)
+    with wp.ScopedStream(wp.stream_from_torch(points.device) if points.is_cuda else None):
+        wp.launch(
+            _search_rings,
+            dim=len(points),
+            inputs=[
+                wp.from_torch(points, dtype=wp.vec3),
+                wp.from_torch(find.keys),
+                wp.from_torch(find.rows.int()),
+                wp.vec3i(*find.sides.tolist()),
+                wp.from_torch(row),
+            ],
+            device=wp.device_from_torch(points.device),
+        )
+    row = row.long()
+    far = torch.nonzero(row < 0)[:, 0]
+    centres = coords.float() + 0.5
+    for part in far.split(max(1, _PAIRS_AT_ONCE // len(coords))):
+        row[part] = torch.cdist(points[part], centres, compute_mode="donot_use_mm_for_euclid_dist").argmin(1)
+    return row
+
+
+def _trilinear(feats: Tensor, find: VoxelLookup, points: Tensor) -> tuple[Tensor, Tensor]:
+    base = torch.floor(points - 0.5)
+    fraction = points - 0.5 - base
+    base = base.long()
+    total = torch.zeros(len(points), feats.shape[1], dtype=torch.float32, device=points.device)
+    weight_sum = torch.zeros(len(points), dtype=torch.float32, device=points.device)
+    for corner in range(8):
+        step = torch.tensor([corner & 1, corner >> 1 & 1, corner >> 2 & 1], device=points.device)
+        row = find(base + step)
+        weight = torch.where(step.bool(), fraction, 1 - fraction).prod(1)
+        hit = torch.nonzero(row >= 0)[:, 0]  # rows of missing cells are never read: NaN there must not leak
+        weight = weight[hit]
+        total = total.index_add(0, hit, feats[row[hit]] * weight[:, None])
+        weight_sum.index_add_(0, hit, weight)
+    return total / weight_sum.clamp(min=1e-12)[:, None], weight_sum
+
+
+@wp.kernel
+def _search_rings(
+    points: wp.array(dtype=wp.vec3),
+    keys: wp.array(dtype=wp.int64),
+    rows: wp.array(dtype=wp.int32),
+    sides: wp.vec3i,
+    nearest: wp.array(dtype=wp.int32),
+):
+    """Rings of growing Chebyshev radius around the point's cell; a ring r cannot hold a centre nearer than r - 1/2."""
+    i = wp.tid()
+    p = points[i]
+    cx = int(wp.floor(p[0]))
+    cy = int(wp.floor(p[1]))
+    cz = int(wp.floor(p[2]))
+    best = float(1.0e30)
+    found = int(-1)
+    for r in range(_RING_LIMIT + 1):
+        if found >= 0 and float(r) - 0.5 > best:
+            break
+        for x in range(wp.max(cx - r, 0), wp.min(cx + r + 1, sides[0])):
+            for y in range(wp.max(cy - r, 0), wp.min(cy + r + 1, sides[1])):
+                step = int(1)
+                if wp.abs(x - cx) < r and wp.abs(y - cy) < r:
+                    step = wp.max(2 * r, 1)  # inside the ring's walls only its two caps are new
+                z = int(cz - r)
+                while z <= cz + r:
+                    if z >= 0 and z < sides[2]:
+                        key = (wp.int64(x) * wp.int64(sides[1]) + wp.int64(y)) * wp.int64(sides[2]) + wp.int64(z)
+                        place = wp.lower_bound(keys, key)
+                        if place < keys.shape[0]:
+                            if keys[place] == key:
+                                d = wp.length(p - wp.vec3(float(x) + 0.5, float(y) + 0.5, float(z) + 0.5))
+                                if d < best or (d == best and rows[place] < found):
+                                    best = d
+                                    found = rows[place]
+                    z += step
+    if found >= 0 and best > float(_RING_LIMIT) + 0.5:
+        found = int(-1)
+    nearest[i] = found
