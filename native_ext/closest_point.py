@@ -52,8 +52,10 @@ def closest_point(
     vertices = vertices.float().contiguous()
     extent = float(vertices.abs().max()) + float(points.abs().max())
     reach = min(float(max_distance), 4.0 * extent + 1.0)  # no point is farther than this
+    turn = _longest_edge_first(vertices, faces.long())
+    turned = faces.int().gather(1, turn).contiguous()
     with wp.ScopedStream(wp.stream_from_torch(device) if device.type == "cuda" else None):
-        mesh = wp.Mesh(points=wp.from_torch(vertices, dtype=wp.vec3), indices=wp.from_torch(faces.int().contiguous().view(-1)))
+        mesh = wp.Mesh(points=wp.from_torch(vertices, dtype=wp.vec3), indices=wp.from_torch(turned.view(-1)))
         given = points if normals is None else normals
         wp.launch(
             _closest,
