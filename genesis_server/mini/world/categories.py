@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the world contains: one Warp function per category of things (docs/spec/mini.md 1)."""
+"""Twelve equally likely slots of the world and how they are turned towards the camera (docs/spec/mini.md 1)."""
 
 import warp as wp
 
-from .sketch import Sketch, ball, block, chance, uniform
+from .movers import animal, car, robot
+from .scenery import gate, house, plant_or_rocket
+from .sketch import Sketch, chance
+from .things import assemble, emblem, furniture, letter, stack, vessel
 
 wp.set_module_options({"enable_backward": False, "fast_math": False})
 
@@ -11,14 +14,46 @@ CATEGORIES = wp.constant(12)
 
 
 @wp.func
-def assemble(o: Sketch):
-    """Placeholder pair while the categories are drawn."""
-    ball(o, 0, wp.vec3(0.0, 0.0, 0.0), wp.vec3(uniform(o, 0.4, 0.9), uniform(o, 0.4, 0.9), uniform(o, 0.4, 0.9)))
-    block(o, 1, wp.vec3(uniform(o, -0.6, 0.6), 0.0, -0.5), wp.vec3(0.5, 0.4, uniform(o, 0.3, 0.6)), 0.05)
-    if chance(o, 0.5):
-        ball(o, 2, wp.vec3(0.0, -0.5, 0.6), wp.vec3(0.3, 0.3, 0.3))
+def draw(o: Sketch, category: int):
+    """Draw one object of the slot."""
+    if category == 0:
+        assemble(o)
+    elif category == 1:
+        if chance(o, 0.5):
+            stack(o)
+        else:
+            assemble(o)
+    elif category < 4:
+        vessel(o)
+    elif category == 4:
+        emblem(o)
+    elif category == 5:
+        if chance(o, 0.5):
+            letter(o)
+        else:
+            emblem(o)
+    elif category == 6:
+        furniture(o)
+    elif category == 7:
+        if chance(o, 0.9):
+            house(o)
+        else:
+            gate(o)
+    elif category == 8:
+        plant_or_rocket(o)
+    elif category == 9:
+        car(o)
+    elif category == 10:
+        robot(o)
+    else:
+        animal(o)
 
 
 @wp.func
-def draw(o: Sketch, category: int):
-    assemble(o)
+def quarter_turns(o: Sketch, category: int) -> bool:
+    """Cars, robots, animals and half of the furniture are seen from all four sides."""
+    if category >= 9:
+        return True
+    if category == 6:
+        return chance(o, 0.5)
+    return False

@@ -14,10 +14,10 @@ import warp as wp
 
 from . import frame as framing
 from . import material, sdf
-from .categories import CATEGORIES, draw
+from .categories import CATEGORIES, draw, quarter_turns
 from .launch import launch
 from .render import LIGHT_WIDTH
-from .sketch import Sketch, chance, choose, mix_paints, uniform
+from .sketch import Sketch, choose, mix_paints, uniform
 
 wp.set_module_options({"enable_backward": False, "fast_math": False})
 
@@ -51,7 +51,7 @@ class Objects:
 def place(o: Sketch, category: int, rotation: wp.array2d(dtype=float), radius: wp.array(dtype=float)):
     """Pose Rx(pitch) Rz(yaw) and the ball around the object's origin that holds it."""
     yaw = uniform(o, -0.5236, 0.5236)
-    if category >= 8 or (category >= 6 and chance(o, 0.5)):
+    if quarter_turns(o, category):
         yaw += float(choose(o, 4)) * 0.5 * wp.PI
     pitch = uniform(o, 0.0, 0.4363)
     c = wp.cos(yaw)
