@@ -3,7 +3,8 @@
 
 Formula: `distance = min_f |p - q_f|`, `q_f` the nearest point of triangle f, `q = u v0 + v v1 + w v2` with weights >= 0 that
 sum to 1. Warp's hierarchy finds q; then every face that touches q is looked at, and the smallest number wins, so that a point
-nearest to an edge or a vertex has one answer whatever the traversal. Degenerate faces count as segments or points.
+nearest to an edge or a vertex has one answer whatever the traversal. Faces without area (below 1e-6 of their squared edges)
+are passed over: on a surface their edges belong to their neighbours too.
 """
 
 from __future__ import annotations
@@ -52,10 +53,9 @@ def closest_point(
     vertices = vertices.float().contiguous()
     extent = float(vertices.abs().max()) + float(points.abs().max())
     reach = min(float(max_distance), 4.0 * extent + 1.0)  # no point is farther than this
-    turn = _longest_edge_first(vertices, faces.long())
-    turned = faces.int().gather(1, turn).contiguous()
+    indices = faces.int().contiguous().view(-1)
     with wp.ScopedStream(wp.stream_from_torch(device) if device.type == "cuda" else None):
-        mesh = wp.Mesh(points=wp.from_torch(vertices, dtype=wp.vec3), indices=wp.from_torch(turned.view(-1)))
+        mesh = wp.Mesh(points=wp.from_torch(vertices, dtype=wp.vec3), indices=wp.from_torch(indices))
         given = points if normals is None else normals
         wp.launch(
             _closest,
@@ -74,17 +74,7 @@ def closest_point(
             ],
             device=wp.device_from_torch(device),
         )
-    face = face.long()
-    return distance, face, torch.zeros_like(weights).scatter_(1, turn[face.clamp(min=0)], weights)
-
-
-def _longest_edge_first(vertices: Tensor, faces: Tensor) -> Tensor:
-    """int64 [F, 3] corner order that starts faces without area at their longest edge (Warp's own distance to such a face is
-    NaN when its first edge has no length); the identity for all other faces."""
-    a, b, c = vertices[faces].unbind(1)
-    flat = ~torch.linalg.cross(b - a, c - a).any(1)
-    first = torch.stack([(b - a).norm(dim=1), (c - b).norm(dim=1), (a - c).norm(dim=1)], 1).argmax(1) * flat
-    return (first[:, None] + torch.arange(3, device=faces.device)) % 3
+    return distance, face.long(), weights
 
 
 @wp.func
