@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Getting published weights: what is needed, whether it may be had, then file by file with resume and verification.
 
-Permission, network and disk space are found out before the first large byte. `huggingface_hub` does the transfer, so
-HF_HOME, HF_TOKEN, HF_ENDPOINT and HF_HUB_OFFLINE mean what they mean elsewhere.
+Permission, network and disk space are found out before the first large byte. `huggingface_hub` keeps the cache and finds
+the addresses, so HF_HOME, HF_TOKEN, HF_ENDPOINT and HF_HUB_OFFLINE mean what they mean elsewhere. The bytes of weights are
+fetched here: since version 2 that library throws half a file away when its process ends.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import errno
 import hashlib
 import json
 import shutil
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -22,7 +25,8 @@ from genesis_server.hub.locate import HUB_ID, Source, missing, open_repository, 
 from genesis_server.protocol.errors import ErrorCode, GenesisError, Remedy
 
 CONFIGURATIONS = ("pipeline.json", "texturing_pipeline.json")
-CHUNK = 1 << 22
+CHUNK = 1 << 20
+ATTEMPTS, TIMEOUT = 5, 30.0  # per file, each continuing the one before; seconds without a byte
 SPACE_MARGIN = 1 << 28  # left free on the disk for everybody else
 
 OnProgress = Callable[[str, int, int], None]  # (file, bytes here, bytes of the whole model)
@@ -63,18 +67,14 @@ def download(model_id: str, on_progress: OnProgress | None = None) -> Path:
         return path(model_id)
     plan = [(repository, _absent(repository)) for repository in _repositories(model_id)]
     plan = [(repository, files) for repository, files in plan if files]
-    plan = [(repository, [_checked(repository, file) for file in files]) for repository, files in plan]
-    total = sum(file.size or 0 for _, files in plan for file in files)
+    offers = [_offer(repository, file) for repository, files in plan for file in files]
+    total = sum(offer.file.size or 0 for offer in offers)
     _check_space(total)
     done = 0
-    for repository, files in plan:
-        for file in files:
-            if on_progress:
-                on_progress(f"{repository.id}/{file.path}", done, total)
-            _fetch(repository, file)
-            done += file.size or 0
-    if on_progress:
-        on_progress("", done, total)
+    for offer in offers:
+        name = f"{offer.repository.id}/{offer.file.path}"
+        _fetch(offer, lambda here, name=name, done=done: on_progress(name, done + here, total) if on_progress else None)
+        done += offer.file.size or 0
     return path(model_id)
 
 
@@ -128,7 +128,7 @@ def _status(model_id: str) -> ModelStatus:
         here = "packaged" if model_id == MINI else "folder"
         lacking = () if complete else (CONFIGURATIONS[0],)
         return ModelStatus(model_id, here if complete else "absent", source.folder, lacking)
-    repositories = CATALOG.get(model_id) or (_read_repository(source),)
+    repositories = CATALOG.get(model_id) or _read_repositories(source)
     absent = [(item, file) for item in repositories for file in _absent(item)]
     total = sum(len(item.files) for item in repositories)
     state = "ready" if not absent and total else "absent" if len(absent) == total else "incomplete"
@@ -153,17 +153,41 @@ def _repositories(model_id: str) -> tuple[Repository, ...]:
         return CATALOG[model_id]
     repository = Repository(model_id, pinned_revision(model_id), (RemoteFile(CONFIGURATIONS[0]),), "as its card says")
     if open_repository(model_id).find(CONFIGURATIONS[0]) is None:
-        _fetch(repository, _checked(repository, repository.files[0]))
-    return (_read_repository(open_repository(model_id)),)
+        _fetch(_offer(repository, repository.files[0]), lambda _: None)
+    return _read_repositories(open_repository(model_id))
 
 
-def _read_repository(source: Source) -> Repository:
-    config = source.find(CONFIGURATIONS[0])
-    files = [RemoteFile(CONFIGURATIONS[0])]
+def _read_repositories(source: Source) -> tuple[Repository, ...]:
+    """What the configuration of a repository names: checkpoints here or in `owner/name/...`, and the image encoder."""
+    config, files = source.find(CONFIGURATIONS[0]), {source.id: [CONFIGURATIONS[0]]}
     if config is not None:
-        models = json.loads(config.read_text("utf-8"))["args"]["models"].values()
-        files += [RemoteFile(f"{stem}.{kind}") for stem in models for kind in ("json", "safetensors")]
-    return Repository(source.id, source.revision, tuple(files), "as its card says")
+        args = _configuration(config)
+        for stem in args["models"].values():
+            owner, inner = _owner(stem, source.id)
+            files.setdefault(owner, []).extend(f"{inner}.{kind}" for kind in ("json", "safetensors"))
+        encoder = args["image_cond_model"]["args"]["model_name"]
+        owner, folder = (encoder, "") if "/" in encoder else (source.id, f"{encoder}/")
+        files.setdefault(owner, []).extend(f"{folder}{name}" for name in ("config.json", "model.safetensors"))
+    return tuple(
+        Repository(owner, pinned_revision(owner), tuple(map(RemoteFile, dict.fromkeys(names))), "as its card says")
+        for owner, names in files.items()
+    )
+
+
+def _configuration(path: Path) -> dict[str, Any]:
+    try:
+        args = json.loads(path.read_text("utf-8"))["args"]
+        return {"models": dict(args["models"]), "image_cond_model": {"args": dict(args["image_cond_model"]["args"])}}
+    except (ValueError, KeyError, TypeError) as error:
+        raise GenesisError(
+            ErrorCode.BAD_MODEL, f"{path} is not a model configuration: {error!r}.", "Use a model in the published layout."
+        ) from error
+
+
+def _owner(stem: str, repository: str) -> tuple[str, str]:
+    """Repository and path of a checkpoint: three parts or more name another repository."""
+    parts = stem.split("/")
+    return (repository, stem) if len(parts) < 3 else ("/".join(parts[:2]), "/".join(parts[2:]))
 
 
 def _absent(repository: Repository) -> list[RemoteFile]:
@@ -171,31 +195,89 @@ def _absent(repository: Repository) -> list[RemoteFile]:
     return [file for file in repository.files if source.find(file.path) is None]
 
 
-def _checked(repository: Repository, file: RemoteFile) -> RemoteFile:
-    """Ask for the file's header: that it exists, may be had, and, where we do not know, its size and digest."""
+@dataclass(frozen=True)
+class _Offer:
+    """A file that the Hub says it would give: with size and digest where the catalogue has none, and where its bytes are."""
+
+    repository: Repository
+    file: RemoteFile
+    etag: str
+    location: str
+
+
+def _offer(repository: Repository, file: RemoteFile) -> _Offer:
+    """Ask for the file's header: that it exists, may be had, and its size."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
     with _explained(repository, file.path):
-        url = hf_hub_url(repository.id, file.path, revision=repository.revision)
-        metadata = get_hf_file_metadata(url)
-    digest = metadata.etag if metadata.etag and len(metadata.etag) == 64 else None  # large files carry their sha256
-    return replace(file, size=file.size or metadata.size, sha256=file.sha256 or digest)
+        metadata = get_hf_file_metadata(hf_hub_url(repository.id, file.path, revision=repository.revision))
+    digest = metadata.etag if len(metadata.etag or "") == 64 else None  # large files carry their sha256
+    known = replace(file, size=file.size or metadata.size, sha256=file.sha256 or digest)
+    return _Offer(repository, known, metadata.etag or "", metadata.location)
 
 
-def _fetch(repository: Repository, file: RemoteFile) -> None:
-    from huggingface_hub import hf_hub_download
+def _fetch(offer: _Offer, on_bytes: Callable[[int], None]) -> None:
+    """Bring one file into the cache of `huggingface_hub`; files with a digest by way of `_transfer`."""
+    from huggingface_hub import constants, hf_hub_download
+    from huggingface_hub.file_download import repo_folder_name
 
+    repository, file = offer.repository, offer.file
     with _explained(repository, file.path):
-        fetched = Path(hf_hub_download(repository.id, file.path, revision=repository.revision))
-    if file.sha256 and _sha256(fetched) != file.sha256:
-        fetched.resolve().unlink(missing_ok=True)
-        fetched.unlink(missing_ok=True)
+        if file.sha256 and offer.etag:
+            folder = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repository.id, repo_type="model") / "blobs"
+            _transfer(offer, folder / offer.etag, on_bytes)
+        hf_hub_download(repository.id, file.path, revision=repository.revision)
+
+
+def _transfer(offer: _Offer, target: Path, on_bytes: Callable[[int], None]) -> None:
+    """The bytes of a file to `target`, continuing what an earlier try left beside it, and only if the digest is right."""
+    if target.exists():
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(target.name + ".part")
+    for attempt in range(ATTEMPTS):
+        try:
+            _append(offer, part, on_bytes)
+            break
+        except (urllib.error.URLError, ConnectionError, TimeoutError, EOFError):
+            if attempt + 1 == ATTEMPTS:
+                raise
+    if _sha256(part) != offer.file.sha256:
+        part.unlink()
         raise GenesisError(
             ErrorCode.BAD_MODEL,
-            f"{repository.id}/{file.path} arrived with another sha256 than the published {file.sha256[:12]}...",
+            f"{offer.repository.id}/{offer.file.path} arrived with another sha256 than {offer.file.sha256[:12]}...",
             "It was deleted; download again, and if it happens twice distrust the network in between.",
             Remedy.DOWNLOAD_WEIGHTS,
         )
+    part.replace(target)
+
+
+def _append(offer: _Offer, part: Path, on_bytes: Callable[[int], None]) -> None:
+    """One try: ask for the rest of the file and append it."""
+    from huggingface_hub import hf_hub_url
+    from huggingface_hub.utils import build_hf_headers
+
+    own = hf_hub_url(offer.repository.id, offer.file.path, revision=offer.repository.revision)
+    # a storage server elsewhere has its permission in the address and refuses a second one
+    headers = build_hf_headers() if offer.location == own else {}
+    here = part.stat().st_size if part.exists() else 0
+    if here == offer.file.size:
+        return
+    here = here if here < (offer.file.size or 0) else 0
+    request = urllib.request.Request(offer.location, headers={**headers, "Range": f"bytes={here}-"})
+    with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
+        if answer.status != 206:  # it sends the file from its beginning
+            here = 0
+        with part.open("r+b" if part.exists() else "wb") as file:
+            file.truncate(here)
+            file.seek(here)
+            while chunk := answer.read(CHUNK):
+                file.write(chunk)
+                here += len(chunk)
+                on_bytes(here)
+    if here != offer.file.size:
+        raise EOFError(f"the connection ended after {here} of {offer.file.size} bytes")
 
 
 def _check_space(needed: int) -> None:
@@ -247,8 +329,8 @@ def _explained(repository: Repository, path: str) -> Iterator[None]:
         if getattr(error.response, "status_code", 0) in (401, 403):
             raise _gated(repository) from error
         raise _offline(what, error) from error
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
+    except (OSError, EOFError) as error:
+        if getattr(error, "errno", None) == errno.ENOSPC:
             raise GenesisError(
                 ErrorCode.DISK_FULL, f"The disk filled up while downloading {what}.", "Free some space; it continues there."
             ) from error
@@ -260,8 +342,8 @@ def _explained(repository: Repository, path: str) -> Iterator[None]:
 
 
 def _is_transport(error: Exception) -> bool:
-    """Connection errors of requests (huggingface_hub 0.x) and httpx (1.x on), neither of which is imported here."""
-    return type(error).__module__.split(".")[0] in ("requests", "httpx", "urllib3", "httpcore")
+    """Connection errors of requests (huggingface_hub 0.x), httpx (1.x) or httpx2 (2.x), none of which is imported here."""
+    return type(error).__module__.startswith(("requests", "httpx", "urllib3", "httpcore"))
 
 
 def _gated(repository: Repository) -> GenesisError:

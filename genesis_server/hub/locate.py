@@ -57,7 +57,8 @@ class Source:
     def identity(self, used: list[Path]) -> str:
         """What distinguishes this model's weights from others: id and revision, or a fingerprint of the used files."""
         if self.folder is None:
-            return f"{self.id}@{self.revision}"
+            parts = used[0].parts  # .../snapshots/<commit>/...: what `main` stood for when it was downloaded
+            return f"{self.id}@{parts[parts.index('snapshots') + 1]}"
         digest = hashlib.sha256()
         for path in sorted(used):
             digest.update(_fingerprint(path))
