@@ -12,12 +12,29 @@ from torch import Tensor, nn
 FINAL_EPS = 1e-5  # the affine-free norm before every output layer; block norms use 1e-6
 
 
+# Fused layer norm gives each row a thread block of its own, which is mostly idle on narrow rows: in training the structure
+# autoencoder on a GPU (docs/spec/mini.md 10) a step took 54 ms with it and 38 ms with the composed form.
+_NARROW = 64
+
+
 def _wide(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
+def _prefers_composed(x: Tensor, channels: int) -> bool:
+    return x.is_cuda and channels <= _NARROW
+
+
+def composed_layer_norm(x: Tensor, eps: float, dim: int = -1) -> Tensor:
+    """Layer norm over an axis from elementary operations, without affine parameters."""
+    centred = x - x.mean(dim, keepdim=True)
+    return centred * torch.rsqrt(centred.square().mean(dim, keepdim=True) + eps)
+
+
 def plain_layer_norm(x: Tensor, eps: float = 1e-6) -> Tensor:
     """Layer norm over the last axis without affine parameters."""
+    if _prefers_composed(x, x.shape[-1]):
+        return composed_layer_norm(_wide(x), eps).to(x.dtype)
     return F.layer_norm(_wide(x), x.shape[-1:], eps=eps).to(x.dtype)
 
 
@@ -28,6 +45,8 @@ class LayerNorm32(nn.LayerNorm):
         super().__init__(channels, eps=eps)
 
     def forward(self, x: Tensor) -> Tensor:
+        if _prefers_composed(x, x.shape[-1]):
+            return (composed_layer_norm(_wide(x), self.eps) * self.weight + self.bias).to(x.dtype)
         return super().forward(_wide(x)).to(x.dtype)
 
 
@@ -38,6 +57,9 @@ class ChannelLayerNorm32(LayerNorm32):
         super().__init__(channels, eps=1e-5)
 
     def forward(self, x: Tensor) -> Tensor:
+        if _prefers_composed(x, x.shape[1]):
+            weight, bias = (p.view(-1, 1, 1, 1) for p in (self.weight, self.bias))
+            return (composed_layer_norm(_wide(x), self.eps, dim=1) * weight + bias).to(x.dtype)
         return super().forward(x.movedim(1, -1)).movedim(-1, 1)
 
 

@@ -40,9 +40,7 @@ class SparseConvNeXtBlock3d(nn.Module):
         hidden = int(channels * mlp_ratio)
         self.conv = SparseConv3d(channels, channels, dtype)
         self.norm = LayerNorm32(channels)
-        self.mlp = nn.Sequential(
-            nn.Linear(channels, hidden, dtype=dtype), nn.SiLU(), nn.Linear(hidden, channels, dtype=dtype)
-        )
+        self.mlp = nn.Sequential(nn.Linear(channels, hidden, dtype=dtype), nn.SiLU(), nn.Linear(hidden, channels, dtype=dtype))
 
     def forward(self, x: SparseTensor) -> SparseTensor:
         return x.replace(x.feats + self.mlp(self.norm(self.conv(x).feats)))
@@ -99,7 +97,8 @@ class SparseResBlockC2S3d(nn.Module):
         h = channel_to_space(h, refinement)
         h = self.conv2(h.replace(F.silu(plain_layer_norm(h.feats))))
         skip = channel_to_space(x, refinement).feats
-        return h.replace(h.feats + skip.repeat_interleave(self.repeats, dim=-1))
+        repeated = skip.unsqueeze(-1).expand(-1, -1, self.repeats).flatten(1)  # its gradient is a sum, not additions
+        return h.replace(h.feats + repeated)
 
 
 PLAIN_BLOCKS = {"SparseConvNeXtBlock3d": SparseConvNeXtBlock3d}

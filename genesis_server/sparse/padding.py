@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from genesis_server.sparse.rows import take_rows
 from genesis_server.sparse.tensor import Level
 
 _LENGTH_MULTIPLE = 8  # masks of other lengths are copied by the memory-efficient attention kernel
@@ -41,7 +42,7 @@ class Padding:
     def unpad(self, batch: Tensor) -> Tensor:
         """`[B, L, ...]` to `[N, ...]`."""
         rows = batch.flatten(0, 1)
-        return rows if self.slots is None else rows.index_select(0, self.slots)
+        return rows if self.slots is None else take_rows(rows, self.slots)
 
 
 def padding_of(level: Level) -> Padding:

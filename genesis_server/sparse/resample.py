@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from genesis_server.protocol.errors import ErrorCode, GenesisError
+from genesis_server.sparse.rows import take_rows
 from genesis_server.sparse.tensor import Level, Refinement, SparseTensor
 from native_ext.neighbours import refine_neighbours
 
@@ -124,7 +125,7 @@ def space_to_channel(x: SparseTensor, coarse: Level) -> SparseTensor:
 def channel_to_space(x: SparseTensor, refinement: Refinement) -> SparseTensor:
     """`[N', 8C]` to `[N, C]`: child s takes channels `s*C..` of its parent."""
     cells = x.feats.reshape(len(x) * 8, -1)
-    return SparseTensor(cells.index_select(0, refinement.slots), refinement.fine)
+    return SparseTensor(take_rows(cells, refinement.slots), refinement.fine)
 
 
 def average_downsample(x: SparseTensor, coarse: Level) -> SparseTensor:

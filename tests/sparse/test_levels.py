@@ -10,6 +10,7 @@ import torch
 from genesis_server.protocol.errors import GenesisError
 from genesis_server.sparse import Level, SparseTensor
 from genesis_server.sparse.resample import channel_to_space, coarsen, space_to_channel, subdivide
+from genesis_server.sparse.rows import take_rows
 from native_ext.neighbours import neighbour_table
 
 
@@ -93,3 +94,9 @@ def test_slices_of_samples():
         coords, feats = x.sample(b)
         rows = x.coords[:, 0] == b
         assert torch.equal(coords, x.coords[rows, 1:]) and torch.equal(feats, x.feats[rows])
+
+
+def test_gradient_of_taken_rows_is_that_of_indexing():
+    x = torch.randn(6, 3, dtype=torch.float64, requires_grad=True)
+    rows = torch.tensor([4, 0, 5])
+    assert torch.autograd.gradcheck(lambda x: take_rows(x, rows), x)
