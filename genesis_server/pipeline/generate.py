@@ -221,7 +221,7 @@ class _Generation:
         self.progress.started("bake")
         unwrapped = unwrap(mesh, bake.texture_size)
         self.progress.check()
-        material = bake_textures(unwrapped, detailed, voxels, bake)
+        material = bake_textures(unwrapped, detailed, voxels, bake, partial(self.progress.step, "bake"))
         write_glb(writer.file(MODEL_FILE), unwrapped, material)
         render_thumbnail(writer.file(MODEL_FILE), writer.file(THUMBNAIL_FILE))
         writer.statistics.update(

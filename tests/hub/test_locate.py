@@ -3,6 +3,7 @@
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -104,7 +105,7 @@ def test_verify_names_missing_and_wrong_files(cache: Path) -> None:
 
 
 def test_too_small_a_disk_is_said_before_the_download(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shutil.disk_usage", lambda folder: (10**12, 10**12, 10**9))
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=10**9))
     with pytest.raises(GenesisError, match="needs 16.0 GB") as caught:
         download._check_space(16 * 10**9)
     assert caught.value.code == ErrorCode.DISK_FULL and "HF_HOME" in caught.value.remedy
