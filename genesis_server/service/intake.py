@@ -7,7 +7,6 @@ Only what needs no torch and no decoding: paths, names and ranges. What is insid
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import re
 from collections.abc import Mapping
@@ -20,7 +19,6 @@ from genesis_server.protocol.parameters import MAX_VIEWS, GenerateSettings
 from genesis_server.protocol.presets import preset
 
 ASSET_SUFFIX = ".genesis"
-ASSET_FILE = "asset.json"
 _PLAIN_NAME = re.compile(r"\w[\w .()-]{0,99}")
 
 
@@ -31,7 +29,7 @@ def checked(request: Submit | Rebake | Regenerate, assets: Path) -> Submit | Reb
         assets: folder of assets that were given a name instead of a path.
 
     Raises:
-        GenesisError: BAD_IMAGE, BAD_PARAMETER, BAD_ASSET or NO_PERMISSION.
+        GenesisError: BAD_IMAGE, BAD_PARAMETER, BAD_ASSET, NEWER_SCHEMA or NO_PERMISSION.
     """
     if isinstance(request, Submit):
         preset(request.preset).with_values(request.changes)
@@ -95,13 +93,8 @@ def _new_asset(asset: str, assets: Path) -> Path:
 
 
 def _check_asset(folder: Path) -> None:
+    from genesis_server.assets import Asset  # brings Pillow, which the start of the server should not wait for
+
     if not folder.is_absolute() or not folder.is_dir():
         raise GenesisError(ErrorCode.BAD_ASSET, f"The asset {folder} does not exist.", "Give the whole path of its folder.")
-    try:
-        readable = isinstance(json.loads((folder / ASSET_FILE).read_text("utf-8")), dict)
-    except (OSError, ValueError):
-        readable = False
-    if not readable:
-        raise GenesisError(
-            ErrorCode.BAD_ASSET, f"{folder / ASSET_FILE} is missing or damaged.", "Generate the asset again from its pictures."
-        )
+    Asset.open(folder)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from genesis_server.service.supervisor import DEFAULT_LIMITS, Limits, Supervisor
@@ -17,8 +17,12 @@ def serve(
     parent: int | None = None,
     worker_command: Sequence[str] = WORKER_COMMAND,
     limits: Limits = DEFAULT_LIMITS,
+    on_ready: Callable[[str], None] = lambda address: None,
 ) -> None:
     """Serves; returns when stopped.
+
+    Args:
+        on_ready: told the address as soon as clients can connect.
 
     Raises:
         GenesisError: ALREADY_RUNNING, PORT_TAKEN, NO_PERMISSION where it cannot begin.
@@ -27,4 +31,5 @@ def serve(
     for name in ("SIGINT", "SIGTERM", "SIGBREAK"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), lambda *_: supervisor.stop())
+    on_ready(supervisor.address)
     supervisor.run()

@@ -159,6 +159,11 @@ class Supervisor:
         finally:
             self._close()
 
+    @property
+    def address(self) -> str:
+        """Where clients connect to."""
+        return self._endpoint.address
+
     def stop(self) -> None:
         """Makes `run` return soon; may be called from a signal handler."""
         self._stopping = True

@@ -39,7 +39,6 @@ def run(request, on_event: Callable[[Event], None], cancelled: Callable[[], bool
             on_event(Event(EventKind.STEP, stage, index / 2 + (step + 1) / 6, step + 1, 3))
         (asset / stage).touch()
         on_event(Event(EventKind.STAGE_FINISHED, stage, (index + 1) / 2, 3, 3, 0.01))
-    (asset / "asset.json").write_text("{}", "utf-8")
     (asset / "thumbnail.png").write_bytes(b"a picture")
 
 

@@ -7,8 +7,10 @@ import time
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from running_server import Server
 
+from genesis_server.assets import Asset
 from genesis_server.protocol.client import Client
 from genesis_server.protocol.errors import ErrorCode, GenesisError
 from genesis_server.protocol.messages import (
@@ -23,6 +25,7 @@ from genesis_server.protocol.messages import (
     Submit,
     Watch,
 )
+from genesis_server.protocol.parameters import GenerateSettings
 
 
 def test_every_step_arrives_in_order_and_then_the_result(server) -> None:
@@ -91,8 +94,9 @@ def test_a_cancelled_job_can_be_tried_again(server) -> None:
     server.until_step(job)
 
 
-def test_rebake_and_regenerate_work_from_the_assets_folder(server) -> None:
-    asset = server.until_over(server.submit("quick"))[-1].job.asset
+def test_rebake_and_regenerate_work_from_the_assets_folder(server, tmp_path) -> None:
+    asset = str(tmp_path / "chair.genesis")
+    Asset.create(asset, [Image.new("RGB", (8, 8))], GenerateSettings(), "mini")
     for request in (Rebake(asset, {"bake.texture_size": 2048}), Regenerate(asset, {"texture_seed": 7})):
         job = server.client.request(request).jobs[0]
         assert server.until_over(job)[-1].job.state == JobState.FINISHED

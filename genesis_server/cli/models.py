@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`genesis models`: which weights are here, and getting those that are not."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import click
+
+from genesis_server.cli.output import FAILED, explains_errors, json_option, print_json
+
+
+@click.group()
+def models() -> None:
+    """Lists, downloads and verifies model weights.
+
+    genesis-mini comes with Genesis. Downloads go to the Hugging Face cache; HF_HOME, HF_TOKEN and HF_HUB_OFFLINE mean
+    what they mean elsewhere.
+    """
+
+
+@models.command("list")
+@json_option
+@explains_errors
+def list_models(as_json: bool) -> None:
+    """Shows which models are on this machine; looks at files only."""
+    from genesis_server.hub.download import status
+
+    found = status()
+    if as_json:
+        print_json({"models": [_plain(item) for item in found]})
+        return
+    for item in found:
+        click.echo(f"{click.style(item.id, bold=True)}: {describe(item)}")
+
+
+@models.command()
+@click.argument("model")
+@json_option
+@explains_errors
+def download(model: str, as_json: bool) -> None:
+    """Downloads MODEL, such as microsoft/TRELLIS.2-4B; an interrupted download goes on where it stopped."""
+    from genesis_server.hub.download import download as fetch
+
+    folder = fetch(model, None if as_json else _show)
+    print_json({"model": model, "folder": str(folder)}) if as_json else click.echo(folder)
+
+
+@models.command()
+@click.argument("model", default="mini")
+@json_option
+@explains_errors
+def verify(model: str, as_json: bool) -> None:
+    """Reads every weight file of MODEL and compares it with the published one."""
+    from genesis_server.hub.download import verify as check
+
+    problems = check(model)
+    if as_json:
+        print_json({"model": model, "problems": problems})
+    else:
+        click.echo("\n".join(problems) or f"{model}: every file is as published")
+    if problems:
+        click.get_current_context().exit(FAILED)
+
+
+@models.command()
+@click.argument("model", default="mini")
+@json_option
+@explains_errors
+def path(model: str, as_json: bool) -> None:
+    """Prints the folder of MODEL."""
+    from genesis_server.hub.download import path as find
+
+    folder = find(model)
+    print_json({"model": model, "folder": str(folder)}) if as_json else click.echo(folder)
+
+
+def describe(item: Any) -> str:
+    """The state of a model (`hub.download.ModelStatus`) in words."""
+    if not item.missing:
+        return f"{item.state} in {item.folder}"
+    size = f", {item.missing_bytes / 1e9:.1f} GB" if item.missing_bytes else ""
+    gated = f"; {', '.join(item.gated)} asks you to accept its licence first" if item.gated else ""
+    return f"{item.state}, {len(item.missing)} files to come{size}{gated}"
+
+
+def _plain(item: Any) -> dict[str, Any]:
+    return {**dataclasses.asdict(item), "folder": str(item.folder) if item.folder else None}
+
+
+def _show(file: str, done: int, total: int) -> None:
+    if file:
+        click.echo(f"{done / 1e9:6.2f} of {total / 1e9:.2f} GB  {file}", err=True)

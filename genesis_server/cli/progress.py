@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Progress bars of a running generation: one line per stage on a terminal, nothing but notes anywhere else."""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+
+import click
+
+from genesis_server.protocol.events import REPORTED_STAGES, Event, EventKind
+
+
+class StageBars:
+    """Draws events; call it with each. A context manager, so that the terminal is left in order."""
+
+    def __init__(self, quiet: bool) -> None:
+        self._progress = None
+        self._quiet = quiet
+        self._tasks: dict[str, int] = {}
+        if not quiet and sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+            self._progress = Progress(
+                SpinnerColumn(finished_text="[green]done"),
+                TextColumn(f"{{task.description:<{max(map(len, REPORTED_STAGES))}}}"),
+                BarColumn(bar_width=30),
+                TextColumn("{task.fields[steps]:>7}"),
+                TimeElapsedColumn(),
+                console=Console(stderr=True),
+            )
+
+    def __enter__(self) -> StageBars:
+        if self._progress is not None:
+            self._progress.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+
+    def __call__(self, event: Event) -> None:
+        if event.kind == EventKind.NOTE:
+            self.note(event.note)
+        elif self._progress is not None:
+            self._draw(event)
+
+    def note(self, text: str) -> None:
+        """A sentence for the user, above the bars."""
+        if self._progress is not None:
+            self._progress.console.print(text, style="dim")
+        elif not self._quiet:
+            click.echo(text, err=True)
+
+    def _draw(self, event: Event) -> None:
+        if event.stage not in self._tasks:
+            self._tasks[event.stage] = self._progress.add_task(event.stage, total=None, steps="")
+        task = self._tasks[event.stage]
+        if event.kind == EventKind.STEP:
+            self._progress.update(task, total=event.steps, completed=event.step, steps=f"{event.step}/{event.steps}")
+        elif event.kind == EventKind.STAGE_FINISHED:
+            total = self._progress.tasks[task].total or 1
+            self._progress.update(task, total=total, completed=total)

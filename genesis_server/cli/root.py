@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The `genesis` command and its subcommands.
+
+Exit codes: 0 done, 1 the work failed, 2 wrong usage or a bad parameter, 130 cancelled.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+import click
+
+from genesis_server import __version__
+from genesis_server.cli.doctor import doctor
+from genesis_server.cli.generate import generate
+from genesis_server.cli.inspect import inspect
+from genesis_server.cli.models import models
+from genesis_server.cli.rebake import rebake
+from genesis_server.cli.serve import serve
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+# the small model's tools are commands of their own that load torch: only when named
+MINI_COMMANDS = {
+    "evaluate": "genesis_server.mini.evaluate",
+    "sheet": "genesis_server.mini.sheet",
+    "train": "genesis_server.mini.train",
+}
+
+
+class _MiniGroup(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [name for name, module in MINI_COMMANDS.items() if importlib.util.find_spec(module)]
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        return importlib.import_module(MINI_COMMANDS[name]).main if name in self.list_commands(ctx) else None
+
+
+@click.group(context_settings=CONTEXT)
+@click.version_option(__version__, prog_name="genesis")
+def main() -> None:
+    """Turns pictures of an object into a textured 3D mesh, on this machine.
+
+    \b
+    genesis generate chair.png          a picture to chair.genesis/model.glb
+    genesis rebake chair.genesis ...    other textures or fewer faces, without generating again
+    genesis doctor                      what works on this machine, and what to do about what does not
+    """
+
+
+@main.group(cls=_MiniGroup)
+def mini() -> None:
+    """Trains and measures genesis-mini, the small model that comes with Genesis."""
+
+
+for command in (generate, rebake, serve, doctor, models, inspect):
+    main.add_command(command)
