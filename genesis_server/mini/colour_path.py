@@ -64,12 +64,9 @@ def calibrate(encoder: nn.Module, decoder: nn.Module, voxels: SparseTensor) -> N
     """
     with torch.no_grad():
         features = _before(encoder, encoder.to_latent, lambda: encoder(voxels))
-        latent = encoder(voxels)
-        parent = _cells(voxels.coords, latent.coords, 2 ** (len(encoder.blocks) - 1))
-        count = torch.bincount(parent, minlength=len(latent)).clamp(min=1)[:, None]
-        means = torch.zeros(len(latent), SIGNALS, device=voxels.device)
-        means = means.index_add(0, parent, voxels.feats[:, :SIGNALS]) / count
-        weight, bias = _ridge(features, means)
+        latent, _ = encoder(voxels)
+        means, _ = cell_means(voxels, latent.coords, 2 ** (len(encoder.blocks) - 1))
+        weight, bias = _ridge(features, means[:, :SIGNALS])
         channels = encoder.to_latent.weight.shape[0] // 2
         rest = features - features.mean(0)
         rest = rest - rest @ weight @ torch.linalg.pinv(weight)
@@ -81,7 +78,7 @@ def calibrate(encoder: nn.Module, decoder: nn.Module, voxels: SparseTensor) -> N
         encoder.to_latent.bias[:SIGNALS] = bias
         encoder.to_latent.bias[SIGNALS:channels] = -0.5 * features.mean(0) @ axes
         encoder.to_latent.bias[channels:] = -6.0  # log variance
-        latent = encoder(voxels)
+        latent, _ = encoder(voxels)
         features = _before(decoder, decoder.output_layer, lambda: decoder(latent))
         weight, bias = _ridge(features, voxels.feats)
         decoder.output_layer.weight.copy_(weight.t())
@@ -240,17 +237,25 @@ def _before(network: nn.Module, layer: nn.Module, run) -> Tensor:
     return (given.feats if isinstance(given, SparseTensor) else given).float()
 
 
-def _cells(fine: Tensor, coarse: Tensor, factor: int) -> Tensor:
-    """int64 `[N]`: row of the coarse cell that holds each fine voxel; coarse rows sorted by (b, x, y, z)."""
-    side = int(fine[:, 1:].max()) // factor + 1
+def cell_means(voxels: SparseTensor, cells: Tensor, factor: int) -> tuple[Tensor, Tensor]:
+    """Mean features `[M, C]` of each coarse cell, and the cell's row for every voxel, int64 `[N]`.
+
+    Args:
+        voxels: `[N, C]`.
+        cells: int32 `[M, 4]`, sorted by (b, x, y, z).
+        factor: voxels per cell and axis.
+    """
+    side = int(voxels.coords[:, 1:].max()) // factor + 1
 
     def keys(coords: Tensor) -> Tensor:
         b, x, y, z = coords.long().unbind(1)
         return ((b * side + x) * side + y) * side + z
 
-    down = fine.clone()
+    down = voxels.coords.clone()
     down[:, 1:] = down[:, 1:] // factor
-    return torch.searchsorted(keys(coarse), keys(down))
+    parent = torch.searchsorted(keys(cells), keys(down))
+    total = torch.zeros(len(cells), voxels.feats.shape[1], device=voxels.device).index_add(0, parent, voxels.feats)
+    return total / torch.bincount(parent, minlength=len(cells)).clamp(min=1)[:, None], parent
 
 
 def _ridge(features: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:

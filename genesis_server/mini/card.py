@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writes the model card from the run's own log: what was trained on what, for how long, and how well it does."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from genesis_server.mini.config import LATENT_CHANNELS
+from genesis_server.mini.evaluate import format_table
+from genesis_server.mini.supply import HELD_OUT_SEED
+from genesis_server.mini.training import Run
+
+CURVE_ROWS = 8
+HEADER = """---
+license: apache-2.0
+pipeline_tag: image-to-3d
+---
+# genesis-mini
+
+A small image-to-3D model: a picture of one object gives an O-Voxel with base colour, metallic and roughness. It has the
+architecture of TRELLIS.2 (sparse structure, shape latent, texture latent; `pipeline.json` in the same schema) at about
+19 million parameters, was trained from nothing, and contains no weights of any other model. It exists so that Genesis does its
+work on a machine without a GPU and without downloads, and so that its tests can compare results with the truth.
+"""
+DATA = """## Data
+
+Only procedural objects (`genesis_server/mini/world`): signed distance fields of primitives, revolutions, extrusions and
+assemblies with procedural PBR materials, rendered at {picture} px on black from the front (pitch 0 to 25 degrees), voxelised at
+{resolution}^3. Every object is made once, seen for a while, and replaced; no data set is stored. No photographs, no models made by people.
+"""
+LIMITS = """## Limits
+
+- It knows its world: simple single objects, seen from the front or slightly above, on a plain or transparent background. Real
+  photographs give a coarse body with the right outline and rough colours at best; text, faces and fine relief are lost.
+- The output is aligned with the view. What the picture does not show is guessed.
+- Flat faces may be ridged or pierced; thin parts may break. Alpha is always opaque.
+- Metallic and roughness are guesses from one picture under unknown light.
+"""
+
+
+def write_card(path: Path, run: Run, report: dict[str, Any]) -> None:
+    """Write the card beside the weights."""
+    phases = sorted(run.folder.glob("*.done.json"), key=lambda file: file.stat().st_mtime)
+    sections = [HEADER, DATA.format(picture=run.sizes.picture, resolution=run.sizes.resolution), "## Training\n"]
+    sections.append(
+        f"Seed {run.seed} (held-out objects: seed {HELD_OUT_SEED}); latents of {LATENT_CHANNELS} channels; AdamW, bfloat16 "
+        "products over float32 weights, moving averages exported as float16. Schedules follow the clock. The recipe and what was "
+        "measured on the way are in `docs/spec/mini.md`.\n\n"
+        "    python -m genesis_server.mini.train RUN --phases autoencoders --minutes M   # beside the next on the same GPU\n"
+        "    python -m genesis_server.mini.train RUN --phases structure --minutes M\n"
+        "    python -m genesis_server.mini.train RUN --phases flows --minutes M          # trains, writes, evaluates\n"
+    )
+    sections.append("| phase | steps | seconds | measured at the end |\n|---|---|---|---|")
+    for file in phases:
+        summary = json.loads(file.read_text(encoding="utf-8"))
+        measured = [f"{k} {v}" for k, v in summary.items() if k not in ("steps", "seconds", "rates")]
+        sections.append(f"| {_name(file)} | {summary['steps']} | {summary['seconds']} | {', '.join(measured)} |")
+    sections.append("\n### Curves\n")
+    sections += [_curve(run.folder / f"{_name(file)}.log.jsonl") for file in phases]
+    sections.append(f"## Results\n\n```\n{format_table(report)}\n```\n\nAgain: `genesis mini evaluate`.\n")
+    sections.append(LIMITS)
+    path.write_text("\n".join(sections), encoding="utf-8")
+
+
+def _name(file: Path) -> str:
+    return file.name.removesuffix(".done.json")
+
+
+def _curve(path: Path) -> str:
+    """A table of evenly spaced entries of one log; entries that hold only a measurement are merged into the next."""
+    entries: list[dict[str, Any]] = []
+    pending: dict[str, Any] = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        pending |= json.loads(line)
+        if len(pending) > 3:
+            entries.append(pending)
+            pending = {}
+    chosen = [entries[round(i * (len(entries) - 1) / max(1, CURVE_ROWS - 1))] for i in range(min(CURVE_ROWS, len(entries)))]
+    columns = list(dict.fromkeys(name for entry in chosen for name in entry if name != "phase"))
+    lines = [f"{path.name}\n", f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
+    lines += [f"| {' | '.join(str(entry.get(name, '')) for name in columns)} |" for entry in chosen]
+    return "\n".join(lines) + "\n"

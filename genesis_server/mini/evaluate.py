@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Measures a model on held-out objects of the world, through the functions users run (docs/spec/mini.md 7).
+
+    python -m genesis_server.mini.evaluate [--objects 40] [--json]
+
+The objects come from a seed that training never uses. A picture goes through cut-out, image tokens, structure, shape,
+texture and decoding; the O-Voxel that comes out is compared with the object's own. What only the camera can judge
+(silhouette, colours of the visible side) is measured by drawing the voxels from the camera that took the picture.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from genesis_server.hub.catalog import MINI
+from genesis_server.mini.supply import CAMERA_DISTANCE, HELD_OUT_SEED, SUPERSAMPLE
+from genesis_server.mini.world import World
+from genesis_server.ovoxel.voxels import OVoxel
+from genesis_server.pipeline.conditioning import encode
+from genesis_server.pipeline.cutout import cut_out
+from genesis_server.pipeline.decode import decode
+from genesis_server.pipeline.latents import Sampling, Structure, seeded
+from genesis_server.pipeline.model import ENCODER, Model
+from genesis_server.pipeline.shape import sample_shape
+from genesis_server.pipeline.structure import sample_structure
+from genesis_server.pipeline.texture import sample_texture
+from genesis_server.protocol.errors import ErrorCode, GenesisError
+
+CHUNK = {"cuda": 20, "cpu": 4}  # objects sampled together
+VIEW = 112  # side of the drawn view in pixels: a voxel of a 128 grid covers about one
+CHAMFER_POINTS = 4096
+SEED = 1
+
+# column -> (title, decimals)
+MEASURES = {
+    "iou_structure": ("occupancy IoU of the structure", 3),
+    "iou_voxels": ("occupancy IoU of decoded voxels, twice that grid", 3),
+    "chamfer": ("Chamfer distance, unit cube", 4),
+    "silhouette": ("silhouette IoU, input view", 3),
+    "colour_psnr": ("base colour PSNR, input view, dB", 2),
+    "metallic": ("metallic error, input view", 3),
+    "roughness": ("roughness error, input view", 3),
+}
+
+
+@dataclass(frozen=True)
+class _Tokens:
+    """Tokens of several objects where the samplers expect those of one (`Conditioning`)."""
+
+    tokens: Tensor
+    size: int
+
+    def batched(self, samples: int) -> tuple[list[Tensor], Tensor]:
+        return [self.tokens], torch.zeros_like(self.tokens)
+
+
+@dataclass(frozen=True)
+class _Truth:
+    """What the world knows about one object: voxel positions `[N, 3]`, occupied grids, maps of the input view."""
+
+    positions: Tensor
+    structure: Tensor
+    fine: Tensor
+    mask: Tensor
+    albedo: Tensor
+    metallic_roughness: Tensor
+
+
+def evaluate(model_id: str | Path, objects: int = 40, device: torch.device | str | None = None) -> dict[str, Any]:
+    """Measure a model.
+
+    Args:
+        model_id: `mini` or a model folder.
+        objects: how many held-out objects.
+        device: default the GPU where there is one.
+
+    Returns:
+        {"objects", "failed" (nothing generated), "mean", "median", "each"}, measures by the names of `MEASURES`.
+    """
+    model = Model.load(str(model_id), device)
+    world = World(model.device, model.plan().resolution, model.config.image_size)
+    size = CHUNK[model.device.type]
+    each: list[dict[str, float]] = []
+    for start in range(0, objects, size):
+        chosen = world.objects(HELD_OUT_SEED, start, min(size, objects - start))
+        pictures = world.pictures(chosen, model.config.image_size, SUPERSAMPLE)
+        cutouts = [_rgba(rgb, alpha) for rgb, alpha in zip(pictures.rgb, pictures.alpha, strict=True)]
+        truths = _truths(world, chosen, model)
+        results = _generate(model, [cut_out(picture, "auto", model.remover()).picture for picture in cutouts])
+        each += [_compare(found, truth) for found, truth in zip(results, truths, strict=True)]
+    return {
+        "objects": objects,
+        "failed": sum("chamfer" not in row for row in each),
+        "mean": _summary(each, statistics.fmean),
+        "median": _summary(each, statistics.median),
+        "each": each,
+    }
+
+
+def _summary(rows: list[dict[str, float]], statistic) -> dict[str, float]:
+    columns = {name: [row[name] for row in rows if name in row] for name in MEASURES}
+    return {name: round(statistic(values), 5) for name, values in columns.items() if values}
+
+
+def _rgba(rgb: Tensor, alpha: Tensor) -> Image.Image:
+    """The cut-out picture a user would give: straight alpha."""
+    cover = alpha.float()[..., None] / 255
+    straight = (rgb.float() / cover.clamp(min=1 / 255)).clamp(0, 255).round().to(torch.uint8)
+    return Image.fromarray(np.ascontiguousarray(torch.cat([straight, alpha[..., None]], dim=-1).cpu().numpy()))
+
+
+def _truths(world: World, chosen: Any, model: Model) -> list[_Truth]:
+    voxels = world.voxels(chosen)
+    view = world.pictures(chosen, VIEW, SUPERSAMPLE)
+    grid = model.plan().grid
+    structure, fine = world.occupancy(voxels, grid), world.occupancy(voxels, 2 * grid)
+    positions = (voxels.coords[:, 1:] + voxels.offsets) / model.plan().resolution - 0.5
+    return [
+        _Truth(
+            positions[voxels.coords[:, 0] == index],
+            structure[index].bool(),
+            fine[index].bool(),
+            view.alpha[index] >= 128,
+            view.albedo[index].float(),
+            view.metallic_roughness[index].float(),
+        )
+        for index in range(len(view.alpha))
+    ]
+
+
+def _generate(model: Model, cutouts: list[Image.Image]) -> list[tuple[Structure, OVoxel] | None]:
+    """Structure and O-Voxel of each picture; None where nothing came out."""
+    plan, samplers = model.plan(), model.config.samplers
+    with model.network(ENCODER) as encoder:
+        views = encode(encoder, cutouts, plan.structure_size).views
+    tokens = [_Tokens(torch.stack(views), plan.structure_size)]
+    generator = seeded(SEED)
+    try:
+        structure = sample_structure(model, plan, tokens, generator, Sampling(samplers["structure"]), len(cutouts))
+        shape = sample_shape(model, plan, structure, tokens, generator, Sampling(samplers["shape"]))
+        texture = sample_texture(model, plan, shape, tokens, generator, Sampling(samplers["texture"]))
+        voxels = decode(model, shape, texture)
+    except GenesisError as error:
+        if error.code != ErrorCode.EMPTY_STRUCTURE:
+            raise
+        if len(cutouts) == 1:
+            return [None]
+        return [result for cutout in cutouts for result in _generate(model, [cutout])]
+    parts = [structure.coords[structure.coords[:, 0] == index, 1:] for index in range(len(cutouts))]
+    return [(Structure(part, structure.resolution), found) for part, found in zip(parts, voxels, strict=True)]
+
+
+def _compare(result: tuple[Structure, OVoxel] | None, truth: _Truth) -> dict[str, float]:
+    if result is None:
+        return {"iou_structure": 0.0, "iou_voxels": 0.0, "silhouette": 0.0}
+    structure, voxels = result
+    ratio = voxels.resolution // len(truth.fine)
+    positions = (voxels.coords + voxels.dual_vertices) / voxels.resolution - 0.5
+    mask, attributes = draw(positions, voxels.attributes, VIEW)
+    both = mask & truth.mask
+    row = {
+        "iou_structure": _grid_iou(structure.coords, truth.structure),
+        "iou_voxels": _grid_iou(voxels.coords // ratio, truth.fine),
+        "chamfer": _chamfer(positions, truth.positions),
+        "silhouette": float((mask & truth.mask).sum() / (mask | truth.mask).sum()),
+    }
+    if both.any():
+        found = attributes[both].clamp(0, 1)
+        error = (found[:, :3] - truth.albedo[both]).square().mean().clamp(min=1e-6)
+        material = (found[:, 3:5] - truth.metallic_roughness[both]).abs().mean(0)
+        row |= {"colour_psnr": float(-10 * error.log10()), "metallic": float(material[0]), "roughness": float(material[1])}
+    return row
+
+
+def draw(positions: Tensor, attributes: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Voxels as 2 x 2 pixels each, nearest first, from the world's camera.
+
+    Args:
+        positions: float `[N, 3]` in model space.
+        attributes: `[N, C]`.
+        size: side of the picture.
+
+    Returns:
+        bool `[size, size]`, what is covered, and `[size, size, C]`.
+    """
+    depth = positions[:, 1] + CAMERA_DISTANCE
+    column = (0.5 + positions[:, 0] / depth * CAMERA_DISTANCE) * size - 0.5
+    row = (0.5 - positions[:, 2] / depth * CAMERA_DISTANCE) * size - 0.5
+    corner = torch.stack([row, column], dim=1).floor().long()
+    steps = torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]], device=corner.device)
+    pixels = (corner[:, None] + steps).clamp(0, size - 1)
+    pixels = (pixels[..., 0] * size + pixels[..., 1]).flatten()
+    source = torch.arange(len(positions), device=corner.device).repeat_interleave(4)
+    nearest = torch.full((size * size,), torch.inf, device=corner.device)
+    nearest = nearest.scatter_reduce(0, pixels, depth[source], "amin")
+    first = depth[source] == nearest[pixels]
+    image = attributes.new_zeros(size * size, attributes.shape[1])
+    image[pixels[first]] = attributes[source[first]]
+    return nearest.isfinite().view(size, size), image.view(size, size, -1)
+
+
+def _grid_iou(cells: Tensor, truth: Tensor) -> float:
+    guess = torch.zeros_like(truth)
+    guess[tuple(cells.long().unbind(1))] = True
+    return float((guess & truth).sum() / (guess | truth).sum())
+
+
+def _chamfer(a: Tensor, b: Tensor) -> float:
+    """Mean of the two mean nearest distances between evenly chosen points of two sets."""
+    a, b = (points[:: max(1, len(points) // CHAMFER_POINTS)] for points in (a, b))
+    distances = torch.cdist(a.float(), b.float())
+    return float((distances.amin(1).mean() + distances.amin(0).mean()) / 2)
+
+
+def format_table(report: dict[str, Any]) -> str:
+    """The report as text."""
+    lines = [f"{report['objects']} held-out objects, {report['failed']} without a result", f"{'':52}    mean  median"]
+    for name, (title, decimals) in MEASURES.items():
+        mean, median = (report[kind].get(name, float("nan")) for kind in ("mean", "median"))
+        lines.append(f"{title:52}{mean:8.{decimals}f}{median:8.{decimals}f}")
+    return "\n".join(lines)
+
+
+def write_report(path: Path, report: dict[str, Any]) -> None:
+    """The report as JSON."""
+    path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
+
+@click.command()
+@click.option("--model", "model_id", default=MINI, show_default=True, help="Model id or folder.")
+@click.option("--objects", default=40, show_default=True, help="Held-out objects to measure on.")
+@click.option("--device", default=None, help="cuda or cpu; the GPU where there is one.")
+@click.option("--json", "as_json", is_flag=True, help="Print the whole report as JSON.")
+def main(model_id: str, objects: int, device: str | None, as_json: bool) -> None:
+    """Measure genesis-mini on held-out objects."""
+    report = evaluate(model_id, objects, device)
+    click.echo(json.dumps(report) if as_json else format_table(report))
+
+
+if __name__ == "__main__":
+    main()

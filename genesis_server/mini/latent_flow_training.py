@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Trains the shape flow and the texture flow side by side on cached tokens and latents (docs/spec/mini.md 5, 6).
+
+The image encoder and both autoencoders are finished. Latents are kept padded to a fixed number of tokens, so that every
+step has one shape and blocks can be compiled; objects with more tokens (9 % of them) are left out of training.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from genesis_server.mini.config import build_network
+from genesis_server.mini.flow_loss import drop_condition, flow_loss
+from genesis_server.mini.pool import Pool
+from genesis_server.mini.structure_training import compile_blocks, load_frozen, load_frozen_encoder
+from genesis_server.mini.supply import Supply, picture_tensor, shape_input, texture_input
+from genesis_server.mini.training import Run, Training
+from genesis_server.networks.flow_transformer import FlowTransformer
+from genesis_server.networks.positions import absolute_embedding, rotary_phases
+from genesis_server.sparse.tensor import Level
+
+TOKENS = 896
+CHUNK = 32  # objects encoded at once
+# The texture flow will be given sampled shape latents, not true ones: it learns with up to this much noise on them.
+SHAPE_NOISE = 0.3
+
+
+def train_latent_flows(run: Run, seconds: float) -> None:
+    """Phase "latent_flows"."""
+    frozen = {role: load_frozen(run, role) for role in ("shape_encoder", "texture_encoder")}
+    frozen["image_encoder"] = load_frozen_encoder(run)
+    networks = {role: build_network(role, run.sizes).to(run.device) for role in ("shape_flow", "texture_flow")}
+    if run.compiled:
+        for network in networks.values():
+            compile_blocks(network.blocks)
+    training = Training(run, "latent_flows", networks, dict.fromkeys(networks, 1.5e-3), seconds)
+    supply = Supply(run, run.seed * 10 + 4, training.step_count * CHUNK)
+    pool = Pool(run.scaled(32768), run.device)
+    while pool.size < run.scaled(4096):
+        _refresh(pool, supply, frozen)
+    constants = _constants(run, pool)
+    while training.running():
+        if training.step_count % 2 == 0:
+            _refresh(pool, supply, frozen)
+        batch = pool.sample(run.scaled(128))
+        exists = torch.arange(TOKENS, device=run.device) < batch["count"][:, None]
+        shape = (batch["shape"].float() - constants["shape_mean"]) / constants["shape_std"]
+        texture = (batch["texture"].float() - constants["texture_mean"]) / constants["texture_std"]
+        known = shape + SHAPE_NOISE * torch.rand(len(shape), 1, 1, device=run.device) * torch.randn_like(shape)
+        mask = exists[:, None, None]
+        with run.autocast():
+            tokens = drop_condition(batch["tokens"])
+
+            def velocity(role: str, x: Tensor, t: Tensor) -> Tensor:
+                return padded_velocity(networks[role], x, batch["coords"], mask, t, tokens)  # noqa: B023 (called in this pass)
+
+            shape_loss = flow_loss(lambda x, t: velocity("shape_flow", x, t), shape, exists[..., None])
+            texture_loss = flow_loss(
+                lambda x, t: velocity("texture_flow", torch.cat([x, known], dim=-1), t),  # noqa: B023
+                texture,
+                exists[..., None],
+            )
+        training.step(shape_loss + texture_loss, {"shape": shape_loss, "texture": texture_loss})
+    training.finish(objects=supply.next)
+
+
+def padded_velocity(flow: FlowTransformer, x: Tensor, coords: Tensor, mask: Tensor, t: Tensor, tokens: Tensor) -> Tensor:
+    """`SLatFlowModel.forward` on rows that are padded already: nothing waits for the device to count them.
+
+    Args:
+        x: `[B, L, C]`.
+        coords: integer `[B, L, 3]`.
+        mask: bool `[B, 1, 1, L]`.
+        t: `[B]`, 1000 times the time.
+        tokens: `[B, Lc, Cc]`.
+    """
+    h, phases = flow.input_layer(x).to(flow.dtype), None
+    if flow.pe_mode == "ape":
+        h = h + absolute_embedding(coords, flow.model_channels)
+    else:
+        phases = rotary_phases(coords, flow.head_width, flow.rope_freq)
+    return flow._output(flow._advance(h, t, tokens, phases, mask), x.dtype)
+
+
+@torch.no_grad()
+def _refresh(pool: Pool, supply: Supply, frozen: dict[str, nn.Module]) -> None:
+    run = supply.run
+    objects = supply.objects(run.scaled(CHUNK))
+    picture, _ = supply.pictures(objects)
+    voxels = supply.world.voxels(objects)
+    level = Level(voxels.coords)
+    with run.autocast():
+        tokens = frozen["image_encoder"](picture_tensor(picture))
+        shape, _ = frozen["shape_encoder"](*shape_input(voxels, level))
+        texture, _ = frozen["texture_encoder"](texture_input(voxels.attributes, level))
+    count = torch.bincount(shape.coords[:, 0].long(), minlength=len(picture))
+    sample = shape.coords[:, 0].long()
+    place = torch.arange(len(sample), device=run.device) - (count.cumsum(0) - count)[sample]
+    fits = place < TOKENS
+
+    def padded(rows: Tensor) -> Tensor:
+        out = torch.zeros(len(picture), TOKENS, rows.shape[1], dtype=rows.dtype, device=run.device)
+        return out.index_put((sample[fits], place[fits]), rows[fits])
+
+    kept = (count > 0) & (count <= TOKENS)
+    rows = {
+        "tokens": tokens.to(torch.bfloat16),
+        "shape": padded(shape.feats.half()),
+        "texture": padded(texture.feats.half()),
+        "coords": padded(shape.coords[:, 1:].to(torch.uint8)),
+        "count": count,
+    }
+    pool.add({name: value[kept] for name, value in rows.items()})
+
+
+def _constants(run: Run, pool: Pool) -> dict[str, Tensor]:
+    """Mean and standard deviation of every latent channel; stored, since `pipeline.json` needs them."""
+    if run.path("normalisation").is_file():
+        return run.load("normalisation")
+    exists = torch.arange(TOKENS, device=run.device) < pool.column("count")[:, None]
+    constants = {}
+    for name in ("shape", "texture"):
+        rows = pool.column(name)[exists].float()
+        constants[f"{name}_mean"], constants[f"{name}_std"] = rows.mean(0), rows.std(0).clamp(min=1e-3)
+    run.save("normalisation", constants)
+    return constants
+
+
+def normalisation(run: Run) -> dict[str, dict[str, list[float]]]:
+    """The constants as `pipeline.json` writes them."""
+    constants = run.load("normalisation")
+    return {
+        name: {kind: [round(v, 6) for v in constants[f"{name}_{kind}"].tolist()] for kind in ("mean", "std")}
+        for name in ("shape", "texture")
+    }

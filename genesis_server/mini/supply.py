@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fresh objects of the procedural world, each seen once (docs/spec/mini.md 1).
+
+Every phase draws from a seed of its own; the held-out objects of the evaluation have a seed no phase uses.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from genesis_server.mini.training import Run
+from genesis_server.mini.world import World
+from genesis_server.sparse.tensor import Level, SparseTensor
+
+HELD_OUT_SEED = 990_001
+CAMERA_DISTANCE = 0.5 / math.tan(math.radians(15))  # the camera looks along +y; docs/spec/mini.md 1
+SUPERSAMPLE = 2  # pictures are rendered at twice the size and averaged
+CELLS = 4  # auxiliary targets per patch and axis
+AUXILIARY = {"alpha": slice(0, 1), "albedo": slice(1, 4), "material": slice(4, 6), "normal": slice(6, 9), "depth": slice(9, 10)}
+AUXILIARY_CHANNELS = 10
+
+
+@dataclass
+class Supply:
+    """Objects `seed`, 0, 1, 2, ...
+
+    Attributes:
+        run: device and sizes.
+        seed: of the stream.
+        next: number of the next object; differs between the parts of a resumed phase, so that nothing repeats.
+    """
+
+    run: Run
+    seed: int
+    next: int = 0
+    world: World = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.world = World(self.run.device, self.run.sizes.resolution, self.run.sizes.picture)
+
+    def objects(self, count: int) -> Any:
+        """The next `count` objects."""
+        objects = self.world.objects(self.seed, self.next, count)
+        self.next += count
+        return objects
+
+    def occupancy(self, objects: Any) -> Tensor:
+        """bool `[B, R, R, R]` of surface cells on the structure grid."""
+        return self.world.occupancy(self.world.voxels(objects), self.run.sizes.structure_grid)
+
+    def pictures(self, objects: Any) -> tuple[Tensor, Tensor]:
+        """uint8 `[B, 3, S, S]` pictures and float16 `[B, 10, 4P, 4P]` auxiliary targets (`AUXILIARY`), P patches a side.
+
+        Targets are means over their cell's covered part; depth and normals in model units.
+        """
+        seen = self.world.pictures(objects, self.run.sizes.picture, SUPERSAMPLE)
+        alpha = _channels_first(seen.alpha)
+        maps = [seen.albedo, seen.metallic_roughness, seen.normal, seen.depth - CAMERA_DISTANCE]
+        maps = torch.cat([_channels_first(value) for value in maps], dim=1)
+        cell = self.run.sizes.picture // (self.run.sizes.patches * CELLS)
+        cover = F.avg_pool2d(alpha, cell)
+        means = F.avg_pool2d(torch.where(alpha > 0, maps, 0.0) * alpha, cell) / cover.clamp(min=1e-3)
+        return seen.rgb.permute(0, 3, 1, 2).contiguous(), torch.cat([cover, means], dim=1).half()
+
+
+def _channels_first(image: Tensor) -> Tensor:
+    """`[B, H, W]` or `[B, H, W, C]`, uint8 or float, to float32 `[B, C, H, W]`; bytes become 0..1."""
+    image = image[..., None] if image.ndim == 3 else image
+    image = image.permute(0, 3, 1, 2)
+    return image.float() / 255 if image.dtype == torch.uint8 else image.float()
+
+
+def picture_tensor(rgb: Tensor) -> Tensor:
+    """uint8 to the float32 0..1 that the image encoder takes."""
+    return rgb.float() / 255
+
+
+def shape_input(voxels: Any, level: Level) -> tuple[SparseTensor, Tensor]:
+    """What the shape encoder is given: offsets and edge flags."""
+    return SparseTensor(voxels.offsets, level), voxels.intersected
+
+
+def texture_input(attributes: Tensor, level: Level) -> SparseTensor:
+    """Attributes in 0..1 to the [-1, 1] of the texture networks."""
+    return SparseTensor(attributes * 2 - 1, level)

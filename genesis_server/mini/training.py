@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What all training phases share: time-based schedule, optimiser, moving average, checkpoints, log (docs/spec/mini.md 3, 10).
+
+A phase lasts a given number of *seconds*; its learning rate follows the fraction of them that has passed, so that every
+phase ends decayed whatever the machine's speed. Files in the run folder:
+
+    <phase>.training.safetensors   parameters, moving averages, moments, time used: written every minute, removed at the end
+    <phase>.log.jsonl              one JSON object per report
+    <phase>.done.json              the phase's summary; a phase that has one is not run again
+    <role>.safetensors             the moving average of a finished network, float32
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from genesis_server.mini.config import Sizes
+
+REPORT_STEPS = 50  # the only place where the host waits for the device
+CHECKPOINT_SECONDS = 60.0
+CLIP = 1.0  # gradient norm, per network
+
+log = logging.getLogger("genesis.mini")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run.
+
+    Attributes:
+        folder: where everything is written; an interrupted run continues from it.
+        device: one GPU, or the CPU for tests.
+        sizes: of data and networks.
+        seed: of everything; two runs with the same seed still differ, since schedules follow the clock.
+        compiled: compile transformer blocks (25 s once; pays after a minute).
+        scale: factor on batch and pool sizes; below 1 only to try the code on a small machine.
+    """
+
+    folder: Path
+    device: torch.device
+    sizes: Sizes
+    seed: int = 1
+    compiled: bool = True
+    scale: float = 1.0
+
+    def scaled(self, count: int) -> int:
+        """A batch or pool size."""
+        return max(4, round(count * self.scale))
+
+    def done(self, phase: str) -> dict[str, Any] | None:
+        """Summary of a finished phase."""
+        path = self.folder / f"{phase}.done.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+    def finish(self, phase: str, summary: dict[str, Any]) -> None:
+        """Mark a phase as finished."""
+        (self.folder / f"{phase}.done.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+
+    def save(self, role: str, state: Mapping[str, Tensor]) -> None:
+        """Store a finished network or table."""
+        save_file({name: value.detach().cpu().contiguous() for name, value in state.items()}, self.path(role))
+
+    def load(self, role: str) -> dict[str, Tensor]:
+        """What `save` stored, on the run's device."""
+        return load_file(self.path(role), device=str(self.device))
+
+    def path(self, role: str) -> Path:
+        return self.folder / f"{role}.safetensors"
+
+    def autocast(self) -> torch.autocast:
+        """bfloat16 products over float32 weights on a GPU; plain float32 elsewhere."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda")
+
+
+class Training:
+    """Optimises some networks together for a number of seconds.
+
+    Args:
+        networks: role -> network, in training state on the run's device.
+        rates: role -> peak learning rate.
+        seconds: length of the phase, compilation included.
+        decay_from: fraction of the time after which the rate falls linearly to zero.
+        warm_up: steps of linear rise.
+        average: decay of the moving average per step.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        phase: str,
+        networks: Mapping[str, nn.Module],
+        rates: Mapping[str, float],
+        seconds: float,
+        decay_from: float = 0.65,
+        warm_up: int = 100,
+        average: float = 0.999,
+    ) -> None:
+        self.run, self.phase, self.networks, self.seconds = run, phase, dict(networks), seconds
+        self.decay_from, self.warm_up, self.average = decay_from, warm_up, average
+        self.rates = dict(rates)
+        self.groups = {role: list(network.parameters()) for role, network in networks.items()}
+        self.parameters = [p for group in self.groups.values() for p in group]
+        self.averages = [p.detach().clone() for p in self.parameters]
+        self.optimiser = torch.optim.AdamW(
+            [{"params": group, "lr": self.rates[role]} for role, group in self.groups.items()],
+            betas=(0.9, 0.95),
+            weight_decay=0.01,
+            fused=run.device.type == "cuda",
+        )
+        self.step_count, self.used = 0, 0.0
+        self._sums: dict[str, Tensor] = {}
+        self._summed = 0
+        self._resume()
+        self._started = self._saved = time.monotonic()
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds used, earlier parts of an interrupted phase included."""
+        return self.used + time.monotonic() - self._started
+
+    @property
+    def fraction(self) -> float:
+        return self.elapsed / self.seconds
+
+    def running(self) -> bool:
+        """Whether there is time left; also the place where checkpoints are written."""
+        now = time.monotonic()
+        if now - self._saved > CHECKPOINT_SECONDS:
+            self._checkpoint()
+            self._saved = now
+        return self.fraction < 1
+
+    def step(self, loss: Tensor, parts: Mapping[str, Tensor]) -> None:
+        """One optimiser step; `parts` are averaged into the next report."""
+        loss.backward()
+        slope = min(1.0, (1 - self.fraction) / (1 - self.decay_from), (self.step_count + 1) / self.warm_up)
+        for group, (role, parameters) in zip(self.optimiser.param_groups, self.groups.items(), strict=True):
+            nn.utils.clip_grad_norm_(parameters, CLIP)
+            group["lr"] = self.rates[role] * max(slope, 0.0)
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        self.step_count += 1
+        decay = min(self.average, (1 + self.step_count) / (10 + self.step_count))
+        torch._foreach_lerp_(self.averages, [p.detach() for p in self.parameters], 1 - decay)
+        for name, value in parts.items():
+            self._sums[name] = self._sums.get(name, 0) + value.detach().float()
+        self._summed += 1
+        if self.step_count % REPORT_STEPS == 0:
+            self.report()
+
+    def report(self, **more: float) -> None:
+        """Write means of the losses since the last report, and anything measured."""
+        means = {name: round(value.item() / self._summed, 5) for name, value in self._sums.items()}
+        self._sums, self._summed = {}, 0
+        entry = {"phase": self.phase, "second": round(self.elapsed, 1), "step": self.step_count, **means}
+        entry |= {name: round(float(value), 5) for name, value in more.items()}
+        with (self.run.folder / f"{self.phase}.log.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
+        log.info(" ".join(f"{name} {value}" for name, value in entry.items()))
+
+    def averaged(self, role: str) -> dict[str, Tensor]:
+        """State dict of a network with its moving averages."""
+        average = {id(p): value for p, value in zip(self.parameters, self.averages, strict=True)}
+        state = self.networks[role].state_dict(keep_vars=True)
+        return {name: average.get(id(value), value).detach() for name, value in state.items()}
+
+    def finish(self, **measured: float) -> None:
+        """Store the averages of all networks and mark the phase as finished."""
+        self.report(**measured)
+        for role in self.networks:
+            self.run.save(role, self.averaged(role))
+        summary = {"steps": self.step_count, "seconds": round(self.elapsed, 1), "rates": self.rates}
+        self.run.finish(self.phase, {**summary, **{name: round(float(value), 5) for name, value in measured.items()}})
+        self._path.unlink(missing_ok=True)
+
+    @property
+    def _path(self) -> Path:
+        return self.run.folder / f"{self.phase}.training.safetensors"
+
+    def _checkpoint(self) -> None:
+        tensors = {}
+        for index, (parameter, average) in enumerate(zip(self.parameters, self.averages, strict=True)):
+            moments = self.optimiser.state[parameter]
+            tensors[f"{index}.parameter"], tensors[f"{index}.average"] = parameter.detach(), average
+            for name in ("exp_avg", "exp_avg_sq"):
+                tensors[f"{index}.{name}"] = moments.get(name, torch.zeros_like(average))
+        tensors = {name: value.cpu().contiguous() for name, value in tensors.items()}
+        temporary = self._path.with_suffix(".part")
+        save_file(tensors, temporary, metadata={"steps": str(self.step_count), "seconds": str(self.elapsed)})
+        temporary.replace(self._path)
+
+    def _resume(self) -> None:
+        if not self._path.is_file():
+            return
+        with safe_open(self._path, framework="pt", device=str(self.run.device)) as file:
+            self.step_count, self.used = int(file.metadata()["steps"]), float(file.metadata()["seconds"])
+            for index, parameter in enumerate(self.parameters):
+                with torch.no_grad():
+                    parameter.copy_(file.get_tensor(f"{index}.parameter"))
+                self.averages[index].copy_(file.get_tensor(f"{index}.average"))
+                self.optimiser.state[parameter] = {
+                    "step": torch.tensor(float(self.step_count), device=self.run.device),
+                    "exp_avg": file.get_tensor(f"{index}.exp_avg"),
+                    "exp_avg_sq": file.get_tensor(f"{index}.exp_avg_sq"),
+                }
+        log.info("%s continues at step %d, %.0f s", self.phase, self.step_count, self.used)

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the evaluation measures on an object it is given as its own answer."""
+
+import torch
+
+from genesis_server.mini.evaluate import VIEW, _compare, _truths, draw
+from genesis_server.mini.world import World
+from genesis_server.ovoxel.voxels import OVoxel
+from genesis_server.pipeline.latents import Structure
+
+
+class _Plan:
+    resolution, grid = 128, 16
+
+
+class _Model:
+    @staticmethod
+    def plan():
+        return _Plan
+
+
+def _case(colour_shift=0.0):
+    world = World("cpu", 128, 64)
+    chosen = world.objects(5, 0, 1)
+    voxels = world.voxels(chosen)
+    attributes = voxels.attributes.clone()
+    attributes[:, :3] += colour_shift
+    found = OVoxel(voxels.coords[:, 1:], voxels.offsets, voxels.intersected, 128, attributes=attributes)
+    structure = Structure(world.occupancy(voxels, 16)[0].nonzero(), 16)
+    return _compare((structure, found), _truths(world, chosen, _Model)[0])
+
+
+def test_the_truth_itself_scores_full_marks():
+    row = _case()
+    assert row["iou_structure"] == row["iou_voxels"] == 1
+    assert row["chamfer"] < 1e-4  # distances come from inner products in float32
+    assert row["silhouette"] > 0.95  # voxels are drawn two pixels wide
+    assert row["colour_psnr"] > 20  # edges of patterns fall on other pixels
+    assert row["metallic"] < 0.02
+
+
+def test_a_colour_error_is_measured_at_its_size():
+    assert _case(0.5)["colour_psnr"] < 10
+
+
+def test_nothing_generated_scores_nothing():
+    assert _compare(None, None)["iou_structure"] == 0
+
+
+def test_the_nearest_voxel_hides_the_others():
+    positions = torch.tensor([[0.0, -0.3, 0.0], [0.0, 0.3, 0.0]])
+    mask, image = draw(positions, torch.tensor([[1.0], [2.0]]), VIEW)
+    assert mask.sum() == 4 and torch.equal(image[mask], torch.ones(4, 1))
