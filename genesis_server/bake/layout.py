@@ -113,19 +113,18 @@ def _largest_density(flat: Tensor, chart: Tensor, low: Tensor, high: Tensor, sid
     fitting, failing = 0.0, math.inf
     for _ in range(_PACK_ROUNDS):
         placed, height = _pack(flat * density, chart, low * density, high * density, side, padding)
+        guess = density * math.sqrt(side / height)
         if placed is not None and height <= side:
-            fitting = max(fitting, density)
+            fitting = density
             if height >= _GOOD_FILL * side:
                 break
         else:
-            failing = min(failing, density)
-        guess = density * math.sqrt(side / height)
-        if not fitting * 1.004 < guess < failing * 0.996:
-            guess = (fitting + failing) / 2 if math.isfinite(failing) else density * 1.03
-        if math.isfinite(failing) and fitting and failing / fitting < 1.02:
+            failing = density
+            guess = min(guess, 0.97 * density)
+        if fitting and failing < 1.02 * fitting:
             break
-        density = guess
-    return fitting or failing * 0.9
+        density = guess if fitting < guess < failing else (fitting + failing) / 2
+    return fitting or density
 
 
 def _pack(flat: Tensor, chart: Tensor, low: Tensor, high: Tensor, side: int, padding: int) -> tuple[Tensor | None, int]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Unwrap a mesh: charts, their projections, one square atlas at uniform texel density (docs/spec/geometry.md 16, 18.2, 18.3)."""
+"""Unwrap a mesh: charts, their projections, one square atlas of uniform texel density (docs/spec/geometry.md 16, 18.2-3)."""
 
 from __future__ import annotations
 
