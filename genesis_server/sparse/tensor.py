@@ -143,10 +143,6 @@ class SparseTensor:
         """Other features on the same voxels, sharing the level."""
         return SparseTensor(feats, self.level)
 
-    def to_dtype(self, dtype: torch.dtype) -> SparseTensor:
-        """The same tensor in another float type."""
-        return self.replace(self.feats.to(dtype))
-
     def sample(self, index: int) -> tuple[Tensor, Tensor]:
         """Coordinates `[n, 3]` and features `[n, ...]` of one sample."""
         rows = self.level.slices[index]
