@@ -18,6 +18,8 @@ wp.set_module_options({"enable_backward": False})
 
 _TIE = 1e-6  # faces whose distances differ by less, relative to the size of the coordinates, are equally near (float32)
 
+_FLAT = 1e-6  # twice a face's area over the sum of its squared edges; at least Warp's own limit
+
 
 def closest_point(
     vertices: Tensor,
@@ -48,12 +50,13 @@ def closest_point(
     distance = torch.full((len(points),), float("inf"), dtype=torch.float32, device=device)
     face = torch.full((len(points),), -1, dtype=torch.int32, device=device)
     weights = torch.zeros((len(points), 3), dtype=torch.float32, device=device)
-    if len(faces) == 0 or len(points) == 0:
-        return distance, face.long(), weights
     vertices = vertices.float().contiguous()
+    solid = _faces_with_area(vertices, faces)
+    if len(solid) == 0 or len(points) == 0:
+        return distance, face.long(), weights
     extent = float(vertices.abs().max()) + float(points.abs().max())
     reach = min(float(max_distance), 4.0 * extent + 1.0)  # no point is farther than this
-    indices = faces.int().contiguous().view(-1)
+    indices = faces[solid].int().contiguous().view(-1)
     with wp.ScopedStream(wp.stream_from_torch(device) if device.type == "cuda" else None):
         mesh = wp.Mesh(points=wp.from_torch(vertices, dtype=wp.vec3), indices=wp.from_torch(indices))
         given = points if normals is None else normals
@@ -74,7 +77,15 @@ def closest_point(
             ],
             device=wp.device_from_torch(device),
         )
-    return distance, face.long(), weights
+    face = face.long()
+    return distance, torch.where(face >= 0, solid[face.clamp(min=0)], -1), weights
+
+
+def _faces_with_area(vertices: Tensor, faces: Tensor) -> Tensor:
+    """int64 numbers of the faces with an area to speak of, ascending. Warp's query would skip most of the others."""
+    a, b, c = vertices[faces.long()].unbind(1)
+    edges = ((b - a) ** 2 + (c - b) ** 2 + (a - c) ** 2).sum(1)
+    return torch.nonzero(torch.linalg.cross(b - a, c - a).norm(dim=1) > _FLAT * edges)[:, 0]
 
 
 @wp.func

