@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Binary glTF 2.0 files: one mesh, one metallic-roughness material, PNG textures (docs/spec/geometry.md 1.2, 1.4, 17.9 and 17.10).
+"""Binary glTF 2.0 files: one mesh, one metallic-roughness material, PNG textures (docs/spec/geometry.md 1.2, 1.4, 17.9-10).
 
 An own thin writer: buffer targets, bounds and alpha mode exactly as the Khronos validator wants them, and nothing else. glTF is
 y-up, model space is z-up: (x, y, z) is written as (x, z, -y).

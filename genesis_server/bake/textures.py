@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bake the O-Voxel's attributes into textures (docs/spec/geometry.md 17.4 to 17.9, with the defects of 18.1, 4, 7, 8, 9 avoided).
+"""Bake the O-Voxel's attributes into textures (docs/spec/geometry.md 17.4-9, without the defects 18.1, 18.4, 18.7-9).
 
 texel -> point on the unwrapped mesh -> nearest point of the detailed mesh that faces the same way -> trilinear sample -> uint8;
 then everything between the charts takes the value of the nearest texel that has one.

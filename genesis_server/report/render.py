@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pictures of a GLB without a GPU or a display: views, thumbnails, contact sheets.
+
+Model space is z up and the object's front looks towards -y; `front_camera` is the camera of genesis-mini's pictures
+(docs/spec/mini.md 1), so that what the model saw can be compared with what it made.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from genesis_server.bake.gltf import GlbModel, read_glb
+from genesis_server.protocol.errors import ErrorCode, GenesisError
+from native_ext import trace
+from native_ext.trace import Camera, Scene
+
+MODES = {
+    "shaded": trace.SHADED,
+    "base_color": trace.BASE_COLOR,
+    "normal": trace.NORMAL,
+    "clay": trace.CLAY,
+    "wire": trace.WIRE,
+    "metallic": trace.METALLIC,
+    "roughness": trace.ROUGHNESS,
+}
+FIELD_OF_VIEW = math.radians(30)
+SAMPLES = 2  # squared rays per pixel
+SHEET_BACKGROUND = (58, 60, 64)
+_ALPHA_MODES = {"OPAQUE": trace.OPAQUE, "MASK": trace.MASK, "BLEND": trace.BLEND}
+# towards the lights, in the camera's frame (right, up, back): key from the upper left, fill from the right, rim from behind
+_LIGHTS = ((-0.55, 0.65, 0.55), (0.85, 0.1, 0.55), (0.45, 0.55, -0.75))
+
+
+@dataclass(frozen=True)
+class View:
+    """A camera around the origin.
+
+    Attributes:
+        azimuth: degrees around z; 0 is the front (from -y), 90 looks from +x.
+        elevation: degrees above the horizon.
+        mode: one of `MODES`.
+        distance: from the origin; None frames the unit cube's inscribed square as `front_camera` does.
+    """
+
+    azimuth: float = 0.0
+    elevation: float = 0.0
+    mode: str = "shaded"
+    distance: float | None = None
+
+
+THREE_QUARTERS = View(azimuth=35, elevation=20, distance=2.35)
+SHEET_VIEWS = tuple(View(azimuth, 15, distance=2.35) for azimuth in (0, 90, 180, 270))
+
+
+def front_camera() -> Camera:
+    """genesis-mini's input camera: on -y at 0.5 / tan 15 degrees, looking at the origin, 30 degrees wide."""
+    return camera_at(View())
+
+
+def camera_at(view: View) -> Camera:
+    """The camera of a view; always upright."""
+    tangent = math.tan(FIELD_OF_VIEW / 2)
+    distance = 0.5 / tangent if view.distance is None else view.distance
+    azimuth, elevation = math.radians(view.azimuth), math.radians(view.elevation)
+    back = np.array([math.sin(azimuth) * math.cos(elevation), -math.cos(azimuth) * math.cos(elevation), math.sin(elevation)])
+    right = np.array([math.cos(azimuth), math.sin(azimuth), 0.0])
+    up = np.cross(back, right)
+    return Camera(tuple(back * distance), tuple(right), tuple(up), tuple(-back), tangent)
+
+
+def render_views(
+    model: GlbModel | str | os.PathLike[str], views: Sequence[View], size: int, device: str = "cpu"
+) -> list[np.ndarray]:
+    """Pictures of a model.
+
+    Args:
+        model: what `read_glb` returned, or a path for it.
+        views: cameras and modes.
+        size: pixels per side.
+        device: "cpu" or "cuda".
+
+    Returns:
+        Per view uint8 [size, size, 4], straight alpha, transparent where nothing is.
+
+    Raises:
+        GenesisError: BAD_MESH for an unreadable file, BAD_PARAMETER for an unknown mode.
+    """
+    for view in views:
+        if view.mode not in MODES:
+            raise GenesisError(ErrorCode.BAD_PARAMETER, f"There is no mode {view.mode!r}.", f"Use one of {', '.join(MODES)}.")
+    model = model if isinstance(model, GlbModel) else read_glb(model)
+    scene = _scene(model, device)
+    pictures = []
+    for view in views:
+        camera = camera_at(view)
+        frame = np.stack([camera.right, camera.up, -np.array(camera.forward)], 1)
+        lights = [tuple(frame @ (np.array(light) / np.linalg.norm(light))) for light in _LIGHTS]
+        raw = scene.picture(camera, size, MODES[view.mode], SAMPLES, lights).cpu().numpy()
+        straight = np.concatenate([raw[..., :3] / np.maximum(raw[..., 3:], 1e-6), raw[..., 3:]], 2)
+        pictures.append((straight.clip(0, 1) * 255 + 0.5).astype(np.uint8))
+    return pictures
+
+
+def render_thumbnail(glb_path: str | os.PathLike[str], png_path: str | os.PathLike[str], size: int = 256) -> None:
+    """Writes a square picture with transparent background, seen from the front right and a little above.
+
+    Raises:
+        GenesisError: BAD_MESH for an unreadable GLB, DISK_FULL when the picture cannot be written.
+    """
+    write_png(png_path, render_views(glb_path, [THREE_QUARTERS], size)[0])
+
+
+def contact_sheet(model: GlbModel | str | os.PathLike[str], views: Sequence[View] = SHEET_VIEWS, size: int = 512) -> np.ndarray:
+    """Several views side by side on grey, uint8 [size, size * views, 3]."""
+    return np.concatenate([over(picture, SHEET_BACKGROUND) for picture in render_views(model, views, size)], 1)
+
+
+def over(picture: np.ndarray, background: tuple[int, int, int]) -> np.ndarray:
+    """A picture with straight alpha on a plain colour, uint8 [H, W, 3]."""
+    alpha = picture[..., 3:].astype(np.float32) / 255
+    return (picture[..., :3] * alpha + np.array(background, np.float32) * (1 - alpha) + 0.5).astype(np.uint8)
+
+
+def write_png(path: str | os.PathLike[str], picture: np.ndarray) -> None:
+    """Writes uint8 RGB or RGBA; an earlier file is replaced only by a complete one."""
+    code = cv2.COLOR_RGBA2BGRA if picture.shape[2] == 4 else cv2.COLOR_RGB2BGR
+    _, data = cv2.imencode(".png", cv2.cvtColor(picture, code))
+    path = Path(path)
+    temporary = path.with_name(path.name + ".part")
+    try:
+        temporary.write_bytes(data.tobytes())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise GenesisError(ErrorCode.DISK_FULL, f"{path} could not be written: {error}.", "Free some disk space.") from error
+
+
+def _scene(model: GlbModel, device: str) -> Scene:
+    material = model.material
+    surface = np.concatenate([material.metallic_roughness, np.zeros_like(material.metallic_roughness[..., :1])], 2)
+    arrays = (model.vertices, model.faces, model.normals, model.uvs, material.base_color, surface)
+    tensors = [torch.from_numpy(np.ascontiguousarray(array)).to(device) for array in arrays]
+    return Scene(*tensors, alpha_mode=_ALPHA_MODES.get(material.alpha_mode, trace.OPAQUE))
