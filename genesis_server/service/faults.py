@@ -45,10 +45,8 @@ def breaks_the_process(error: BaseException) -> bool:
     return _is_torch_error(error, "AcceleratorError") or (isinstance(error, RuntimeError) and "CUDA error" in str(error))
 
 
-def how_it_ended(code: int | None) -> str:
+def how_it_ended(code: int) -> str:
     """An exit code of a process in words."""
-    if code is None:
-        return "it closed its pipe"
     if code >= 0:
         return f"exit code {code}"
     name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"

@@ -24,8 +24,8 @@ from genesis_server.protocol.messages import decode
 from genesis_server.service.faults import as_genesis_error, breaks_the_process
 from genesis_server.service.store import JobRequest
 
-# (request, on_event, cancelled) -> None; raises what stopped it
-RunJob = Callable[[JobRequest, Callable[[Event], None], Callable[[], bool]], None]
+# (request, on_event, cancelled); raises what stopped it
+RunJob = Callable[[JobRequest, Callable[[Event], None], Callable[[], bool]], object]
 
 
 class Pipes:
@@ -69,9 +69,14 @@ class Pipes:
         os._exit(0)
 
 
-def serve_jobs(run_job: RunJob) -> None:
-    """Does jobs until the process ends."""
+def serve_jobs(load: Callable[[], RunJob]) -> None:
+    """Does jobs until the process ends.
+
+    Args:
+        load: loads what every job needs; called once the worker listens, so that it can be ended meanwhile.
+    """
     pipes = Pipes()
+    run_job = load()
     pipes.say(say="ready")
     while True:
         message = pipes.next_job()
@@ -92,12 +97,12 @@ def serve_jobs(run_job: RunJob) -> None:
                 sys.exit(1)
 
 
-def main() -> None:
-    """Loads what every job needs before saying that it is ready."""
+def load_runner() -> RunJob:
+    """The real thing: brings torch."""
     from genesis_server.service.jobs import JobRunner
 
-    serve_jobs(JobRunner().run)
+    return JobRunner().run
 
 
 if __name__ == "__main__":
-    main()
+    serve_jobs(load_runner)

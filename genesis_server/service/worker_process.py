@@ -73,13 +73,13 @@ class WorkerProcess:
         with contextlib.suppress(OSError):  # it has ended, with something still unwritten
             self._process.stdin.close()
         try:
-            self._process.wait(patience)
+            ended = how_it_ended(self._process.wait(patience))
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait(EXIT_WITHIN)
+            ended = "ended by force"
         self._threads[1].join(1.0)  # its last words
-        ended = how_it_ended(self._process.returncode)
-        log(logging.INFO, f"worker {self.number} ended: {ended}", self.job)
+        log(logging.INFO, f"worker {self.number} is gone: {ended}", self.job)
         return ended
 
     def last_words(self) -> str:

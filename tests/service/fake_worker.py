@@ -67,4 +67,4 @@ def misbehave(
 
 
 if __name__ == "__main__":
-    serve_jobs(run)
+    serve_jobs(lambda: run)
