@@ -18,7 +18,7 @@ from genesis_server.protocol.errors import ErrorCode, GenesisError
 
 from . import sdf, voxels
 from .objects import Objects, generate
-from .render import Pictures, render
+from .render import Pictures, take_pictures
 from .sheet import save_sheet
 from .voxels import Voxels, visible
 
@@ -55,7 +55,7 @@ class World:
     def pictures(self, objects: Objects, size: int | None = None, supersample: int = 2) -> Pictures:
         """Square pictures of `size` pixels (default: the world's) with supersample^2 rays per pixel, and their maps."""
         size = size or self.picture
-        return render(objects.primitives, objects.materials, objects.frame, objects.light, size, supersample)
+        return take_pictures(objects.primitives, objects.materials, objects.frame, objects.light, size, supersample)
 
     def voxels(self, objects: Objects) -> Voxels:
         """O-Voxel with PBR attributes at the world's resolution."""

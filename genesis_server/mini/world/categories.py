@@ -3,12 +3,13 @@
 
 import warp as wp
 
+from .launch import OPTIONS
 from .movers import animal, car, robot
 from .scenery import gate, house, plant_or_rocket
 from .sketch import Sketch, chance
 from .things import assemble, emblem, furniture, letter, stack, vessel
 
-wp.set_module_options({"enable_backward": False, "fast_math": False})
+wp.set_module_options(OPTIONS)
 
 CATEGORIES = wp.constant(12)
 

@@ -14,6 +14,9 @@ import warp as wp
 wp.config.log_level = wp.LOG_WARNING  # no start-up banner in the user's terminal
 wp.init()
 
+# No gradients are needed, and long unrolled loops would triple the time of the first compilation.
+OPTIONS = {"enable_backward": False, "max_unroll": 3}
+
 
 def launch(kernel: wp.Kernel, dim: int | Sequence[int], arguments: Sequence[torch.Tensor | int | float]) -> None:
     """Run `kernel` over `dim` threads.

@@ -3,6 +3,7 @@
 
 import warp as wp
 
+from .launch import OPTIONS
 from .sketch import (
     Sketch,
     about,
@@ -24,7 +25,7 @@ from .sketch import (
 )
 from .things import QUARTER
 
-wp.set_module_options({"enable_backward": False, "fast_math": False})
+wp.set_module_options(OPTIONS)
 
 
 @wp.func

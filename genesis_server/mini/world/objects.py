@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+# ruff: noqa: UP018 - float(0.0) tells Warp that a loop may change the variable
 """Draws objects from integer seeds: primitives, materials, pose, light (docs/spec/mini.md 1).
 
 Object i of seed s depends on (s, i) alone. An object that is too small, too large, or does not fit the cube is drawn
@@ -15,11 +16,11 @@ import warp as wp
 from . import frame as framing
 from . import material, sdf
 from .categories import CATEGORIES, draw, quarter_turns
-from .launch import launch
+from .launch import OPTIONS, launch
 from .render import LIGHT_WIDTH
 from .sketch import Sketch, choose, mix_paints, uniform
 
-wp.set_module_options({"enable_backward": False, "fast_math": False})
+wp.set_module_options({**OPTIONS, "optimization_level": 1})  # long code that runs once per object
 
 ATTEMPTS = 8  # one draw in ten is refused, so the last attempt is practically never reached
 # occupied cells of 16^3: the estimate is right within 3 %, so these keep the true count between 200 and 1400
@@ -81,11 +82,11 @@ def place(o: Sketch, category: int, rotation: wp.array2d(dtype=float), radius: w
 def illuminate(o: Sketch, light: wp.array2d(dtype=float)):
     """Key light from the front, above, left or right; rows of `render.py`."""
     b = o.row
-    direction = wp.normalize(wp.vec3(uniform(o, -0.9, 0.9), uniform(o, -1.0, -0.45), uniform(o, 0.35, 1.0)))
+    direction = wp.normalize(wp.vec3(uniform(o, -0.9, 0.9), uniform(o, -1.2, -0.6), uniform(o, 0.35, 1.0)))
     for c in range(3):
         light[b, c] = direction[c]
-    sky = uniform(o, 0.26, 0.42)
-    light[b, 3] = uniform(o, 0.82, 0.94) - sky
+    sky = uniform(o, 0.34, 0.48)
+    light[b, 3] = uniform(o, 0.9, 1.02) - sky
     light[b, 4] = sky
     light[b, 5] = sky * uniform(o, 0.45, 0.8)
     light[b, 6] = uniform(o, 5.0, 16.0)
@@ -121,24 +122,6 @@ def draw_kernel(
     illuminate(o, light)
 
 
-@wp.kernel
-def count_kernel(
-    primitives: wp.array3d(dtype=float), frame: wp.array2d(dtype=float), occupied: wp.array(dtype=int)
-):
-    """occupied[b] += 1 for a cell of 16^3 that the surface passes, found with 5^3 signs unless its centre decides."""
-    b, x, y, z = wp.tid()
-    cell = 1.0 / 16.0
-    low = wp.vec3(float(x) * cell - 0.5, float(y) * cell - 0.5, float(z) * cell - 0.5)
-    d = sdf.distance(primitives, frame, b, low + 0.5 * cell * wp.vec3(1.0, 1.0, 1.0))
-    if wp.abs(d) > 0.867 * cell:
-        return
-    for k in range(125):
-        step = 0.25 * cell * wp.vec3(float(k / 25), float((k / 5) % 5), float(k % 5))
-        if (sdf.distance(primitives, frame, b, low + step) < 0.0) != (d < 0.0):
-            wp.atomic_add(occupied, b, 1)
-            return
-
-
 def attempt_objects(seed: int, numbers: torch.Tensor, attempt: int) -> tuple[Objects, torch.Tensor]:
     """One attempt at the objects `numbers` (int64 [B]); also bool [B], whether each is acceptable."""
     batch, device = len(numbers), numbers.device
@@ -153,7 +136,7 @@ def attempt_objects(seed: int, numbers: torch.Tensor, attempt: int) -> tuple[Obj
     launch(draw_kernel, batch, (seed, numbers, attempt, *outputs))
     frame = framing.fit(primitives, rotation.view(batch, 3, 3), radius)
     occupied = torch.zeros_like(state)
-    launch(count_kernel, (batch, 16, 16, 16), (primitives, frame, occupied))
+    launch(framing.count_kernel, (batch, 16, 16, 16), (primitives, frame, occupied))
     reach = framing.measure(primitives, frame)[:, 4:].amax(dim=1)
     good = (occupied >= FEWEST) & (occupied <= MOST) & (reach < framing.WALL)
     return Objects(primitives, materials, frame, light), good

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+# ruff: noqa: UP018 - float(0.0) tells Warp that a loop may change the variable
 """Pictures of objects and exact maps of what they show (docs/spec/mini.md 1).
 
 Per pixel one cone march with the pixel's footprint finds where its samples start; every sample marches on alone, takes
@@ -13,11 +14,11 @@ import torch
 import warp as wp
 
 from .frame import CAMERA, TANGENT
-from .launch import launch
+from .launch import OPTIONS, launch
 from .material import SLOT_METALLIC, SLOT_ROUGHNESS, base_colour
 from .sdf import distance, field, gradient, to_object
 
-wp.set_module_options({"enable_backward": False, "fast_math": False})
+wp.set_module_options(OPTIONS)
 
 LIGHT_WIDTH = 8  # direction to the key light (3), key, sky, ground, penumbra sharpness, warmth
 HIT = wp.constant(3.0e-4)  # model units; 0.07 pixels of 224
@@ -234,7 +235,7 @@ def picture_kernel(
         rgb[b, row, column, c] = wp.uint8(share * total[c] + 0.5)
 
 
-def render(
+def take_pictures(
     primitives: torch.Tensor, materials: torch.Tensor, frame: torch.Tensor, light: torch.Tensor, size: int, supersample: int
 ) -> Pictures:
     """Square pictures of `size` pixels with supersample x supersample rays per pixel."""

@@ -9,9 +9,10 @@ it. Object space: z up, front towards -y, about 2 units tall; 0.05 units are 3 v
 import warp as wp
 
 from . import sdf
+from .launch import OPTIONS
 from .material import CHECKS, GRADIENT, NOISE, SOLID, SPOTS, STRIPES
 
-wp.set_module_options({"enable_backward": False, "fast_math": False})
+wp.set_module_options(OPTIONS)
 
 
 @wp.struct
@@ -256,15 +257,15 @@ def pattern_of(o: Sketch) -> int:
 
 @wp.func
 def mix_paints(o: Sketch):
-    """Five materials with distinct hues: a palette around one hue, one in three of them muted."""
+    """Five materials with distinct hues: a palette around one hue, one in four of them muted."""
     hue = uniform(o, 0.0, 1.0)
     spread = uniform(o, 0.12, 0.42)
     for m in range(5):
         h = hue + float(m) * spread + uniform(o, -0.04, 0.04)
         saturation = uniform(o, 0.55, 0.95)
-        if chance(o, 0.33):
+        if chance(o, 0.25):
             saturation = uniform(o, 0.0, 0.35)
-        colour = hue_colour(h, saturation, wp.where(chance(o, 0.2), uniform(o, 0.15, 0.45), uniform(o, 0.5, 0.97)))
+        colour = hue_colour(h, saturation, wp.where(chance(o, 0.15), uniform(o, 0.15, 0.45), uniform(o, 0.55, 0.97)))
         metallic = wp.where(chance(o, 0.25), uniform(o, 0.85, 1.0), uniform(o, 0.0, 0.08))
         if metallic > 0.5:
             colour = hue_colour(h, 0.7 * saturation, uniform(o, 0.65, 0.97))

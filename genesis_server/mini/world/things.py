@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
+# ruff: noqa: UP018 - float(0.0) tells Warp that a loop may change the variable
 """Things that stand on a table or on the floor: assemblies, vessels, emblems, letters, furniture (docs/spec/mini.md 1)."""
 
 import warp as wp
 
+from .launch import OPTIONS
 from .sketch import (
     Sketch,
     about,
@@ -26,7 +28,7 @@ from .sketch import (
     vase,
 )
 
-wp.set_module_options({"enable_backward": False, "fast_math": False})
+wp.set_module_options(OPTIONS)
 
 QUARTER = wp.constant(1.5707963)
 
@@ -276,12 +278,11 @@ def emblem(o: Sketch):
         cone(o, 0, wp.vec3(0.5, 0.0, 0.2), 0.72, 0.72, 1.0, 0.0)
         turn(o, about(0, QUARTER))
         cut(o)
-        star(o, 1, wp.vec3(0.45, 0.0, 0.25), 0.35, 5, 3.0, 0.8 * d, 0.03)
-        bar(o, 1, -0.3, -0.35, 0.3, -0.6, 0.08, 0.09)
+        if chance(o, 0.6):
+            star(o, 1, wp.vec3(0.45, 0.0, 0.25), 0.35, 5, 3.0, 0.8 * d, 0.03)
     elif k == 6:
-        prism(o, 0, wp.vec3(0.0, 0.0, 0.45), 0.8, 0.03, 0.45, d, 0.04)
-        block(o, 1, wp.vec3(0.0, 0.0, -0.45), wp.vec3(0.3, 0.8 * d, 0.5), 0.04)
-        turn(o, about(0, 0.0))
+        prism(o, 0, wp.vec3(0.0, 0.0, 0.45), uniform(o, 0.65, 0.85), 0.03, 0.45, d, 0.04)
+        block(o, 1, wp.vec3(0.0, 0.0, -0.45), wp.vec3(uniform(o, 0.2, 0.4), 0.8 * d, 0.5), 0.04)
     else:
         ring(o, 0, wp.vec3(0.0, 0.0, 0.55), 0.36, 0.13, 3.1416)
         block(o, 0, wp.vec3(0.0, 0.0, -0.35), wp.vec3(0.11, 0.11, 0.65), 0.04)

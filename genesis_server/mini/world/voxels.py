@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+# ruff: noqa: UP018 - float(0.0) tells Warp that a loop may change the variable
 """O-Voxel of an object at resolution R (docs/spec/mini.md 1 "O-Voxel"; docs/spec/geometry.md 2 and 5).
 
 Coarse to fine: blocks of 4^3 cells whose centre is farther from the surface than their half diagonal are dropped (the
@@ -13,12 +14,12 @@ import torch
 import warp as wp
 
 from .frame import CAMERA
-from .launch import launch
+from .launch import OPTIONS, launch
 from .material import SLOT_METALLIC, SLOT_ROUGHNESS, base_colour
 from .render import Pictures
 from .sdf import distance, field, gradient, to_object
 
-wp.set_module_options({"enable_backward": False, "fast_math": False})
+wp.set_module_options(OPTIONS)
 
 BLOCK = 4  # cells per block side: 8^3 keeps twice the corners, 2^3 doubles the centres
 TIKHONOV = wp.constant(0.08)  # pull of each crossing towards the mass point, docs/spec/mini.md 1
@@ -84,8 +85,8 @@ def corner_at(inner: int, corner: int) -> int:
     """Column of `corner` (bits x=4, y=2, z=1) of inner cell 16 i + 4 j + l."""
     i = inner / 16 + corner / 4
     j = (inner / 4) % 4 + (corner / 2) % 2
-    l = inner % 4 + corner % 2
-    return 25 * i + 5 * j + l
+    k = inner % 4 + corner % 2
+    return 25 * i + 5 * j + k
 
 
 @wp.kernel
@@ -102,7 +103,13 @@ def active_kernel(values: wp.array2d(dtype=float), active: wp.array2d(dtype=wp.u
 
 @wp.func
 def crossing(
-    primitives: wp.array3d(dtype=float), frame: wp.array2d(dtype=float), b: int, low: wp.vec3, axis: wp.vec3, f0: float, f1: float
+    primitives: wp.array3d(dtype=float),
+    frame: wp.array2d(dtype=float),
+    b: int,
+    low: wp.vec3,
+    axis: wp.vec3,
+    f0: float,
+    f1: float,
 ) -> float:
     """Zero of the distance on low + t axis, 0..1, by two steps of false position with the Illinois weight."""
     a = float(0.0)
