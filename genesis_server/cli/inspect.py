@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -16,11 +17,21 @@ from genesis_server.cli.output import explains_errors, json_option, print_json
 @explains_errors
 def inspect(file: Path, as_json: bool) -> None:
     """Shows what is in the GLB FILE: faces, textures, and what is wrong with them."""
-    from genesis_server.report.inspect import inspect_glb
+    from genesis_server.report.inspect import inspect as look
 
-    found = inspect_glb(file)
+    found = look(file)
     if as_json:
         print_json(found)
         return
     for name, value in found.items():
-        click.echo(f"{name:24} {value}")
+        click.echo(f"{name.replace('_', ' '):20} {_in_words(value)}")
+
+
+def _in_words(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name.replace('_', ' ')} {_in_words(part)}" for name, part in value.items())
+    if isinstance(value, list) and value and isinstance(value[0], int):
+        return " x ".join(map(str, value))
+    if isinstance(value, list):
+        return " to ".join("(" + ", ".join(f"{number:.3f}" for number in part) + ")" for part in value)
+    return f"{value:.3f}" if isinstance(value, float) else str(value)

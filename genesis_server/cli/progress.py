@@ -25,7 +25,7 @@ class StageBars:
             self._progress = Progress(
                 SpinnerColumn(finished_text="[green]done"),
                 TextColumn(f"{{task.description:<{max(map(len, REPORTED_STAGES))}}}"),
-                BarColumn(bar_width=30),
+                BarColumn(bar_width=30, finished_style="green"),
                 TextColumn("{task.fields[steps]:>7}"),
                 TimeElapsedColumn(),
                 console=Console(stderr=True),

@@ -83,14 +83,20 @@ def start_server(
         arguments: the program to run instead of `-m genesis_server serve`.
 
     Raises:
-        GenesisError: NOT_CONNECTED where the interpreter cannot be started.
+        GenesisError: NOT_CONNECTED where the interpreter cannot be started, NO_PERMISSION where its folder cannot be used.
     """
     file = Path(connection_file) if connection_file is not None else default_connection_file()
-    file.parent.mkdir(parents=True, exist_ok=True)
     key_before = _server_key(file)
     command = [str(python), *(arguments or ("-m", "genesis_server", "serve")), "--connection-file", str(file)]
     command += ["--parent", str(parent)] if parent is not None else []
     said = file.with_suffix(".start.log")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        said.touch()
+    except OSError as error:
+        raise GenesisError(
+            ErrorCode.NO_PERMISSION, f"The server's folder {file.parent} cannot be used: {error}.", "Choose another folder."
+        ) from error
     environment = {name: value for name, value in os.environ.items() if name not in _FOREIGN_VARIABLES}
     detached = {}
     if sys.platform == "win32":

@@ -98,7 +98,9 @@ def serve_jobs(load: Callable[[], RunJob]) -> None:
 
 
 def load_runner() -> RunJob:
-    """The real thing: brings torch."""
+    """The real thing: brings torch, and the image encoder's library, which the first job should not wait for."""
+    from transformers import DINOv3ViTModel  # noqa: F401  takes seconds
+
     from genesis_server.service.jobs import JobRunner
 
     return JobRunner().run

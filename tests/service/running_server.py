@@ -21,10 +21,12 @@ PATIENCE = 30.0  # seconds; a busy machine with two cores takes a few
 class Server:
     """A server of this test in `folder`, with a client."""
 
+    program: tuple[str, ...] = (str(HERE / "serve_fake.py"),)  # empty for `genesis serve`
+
     def __init__(self, folder: Path, *arguments: str, parent: int | None = None) -> None:
         self.folder = folder
         self.file = folder / "server.json"
-        self.launch: Launch = start_server(sys.executable, self.file, parent, (str(HERE / "serve_fake.py"), *arguments))
+        self.launch: Launch = start_server(sys.executable, self.file, parent, (*self.program, *arguments))
         self.launch.wait(PATIENCE)
         self.client = Client(self.file)
 

@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The whole server with the real pipeline and a tiny model of random weights: generate, resume, re-bake, re-texture."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image, ImageDraw
+from running_server import Server
+
+from genesis_server.assets import Asset
+from genesis_server.protocol.errors import ErrorCode
+from genesis_server.protocol.messages import Cancel, JobEvent, JobState, Rebake, Regenerate, Retry, Submit, Watch
+
+PATIENCE = 120.0  # seconds for one job; the first loads torch and compiles kernels
+FAST = {"bake.faces": 300, "bake.texture_size": 256}
+
+
+class RealServer(Server):
+    """A server as the extension starts it."""
+
+    program = ()
+
+    def generate(self, picture: Path, name: str, model: Path, **changes) -> str:
+        """Submits a generation; returns the job's id."""
+        request = Submit((str(picture),), str(self.folder / f"{name}.genesis"), str(model), "draft", {**FAST, **changes})
+        return self.client.request(request).jobs[0].id
+
+    def over(self, job: str) -> list[JobEvent]:
+        """The events of a job up to its end."""
+        events = self.events_until(lambda event: event.job.id == job and event.job.state.over, PATIENCE)
+        return [event for event in events if event.job.id == job]
+
+    def until_sampling(self, job: str, stage: str) -> None:
+        """Waits for a sampler step of a stage."""
+        wanted = (job, stage, "step")
+        self.events_until(lambda event: (event.job.id, event.job.stage, event.kind) == wanted, PATIENCE)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    path = Path(__file__).resolve().parents[1] / "pipeline" / "tiny_model.py"
+    spec = importlib.util.spec_from_file_location("tiny_model", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.write_tiny_model(tmp_path_factory.mktemp("model") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def picture(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("pictures") / "ball.png"
+    image = Image.new("RGBA", (64, 64))
+    ImageDraw.Draw(image).ellipse((12, 12, 52, 52), fill=(200, 80, 40, 255))
+    image.save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("real")
+
+
+@pytest.fixture(scope="module")
+def real(folder) -> Iterator[RealServer]:
+    server = RealServer(folder)
+    server.client.request(Watch())
+    yield server
+    server.end()
+
+
+@pytest.fixture(scope="module")
+def finished(real, picture, model) -> tuple[Path, list[JobEvent]]:
+    """An asset, and the events of its making."""
+    events = real.over(real.generate(picture, "ball", model))
+    return real.folder / "ball.genesis", events
+
+
+def stages(events: list[JobEvent]) -> list[str]:
+    return [event.job.stage for event in events if event.kind == "stage_started"]
+
+
+def test_a_picture_becomes_a_glb_and_every_step_is_an_event(finished) -> None:
+    folder, events = finished
+    assert events[-1].job.state == JobState.FINISHED, events[-1].job.error
+    assert stages(events) == ["cutout", "structure", "shape", "texture", "voxels", "mesh", "bake"]
+    for stage in ("structure", "shape", "texture"):
+        steps = [event.job.step for event in events if event.kind == "step" and event.job.stage == stage]
+        assert steps == list(range(7))  # the draft preset's six, and that the first begins
+    assert (folder / "model.glb").read_bytes()[:4] == b"glTF"
+    assert events[-1].thumbnail == (folder / "thumbnail.png").read_bytes()
+
+
+def test_another_texture_seed_runs_the_texture_stage_onward(real, finished) -> None:
+    job = real.client.request(Regenerate(str(finished[0]), {"texture_seed": 5})).jobs[0].id
+    assert stages(real.over(job)) == ["texture", "voxels", "mesh", "bake"]
+
+
+def test_a_rebake_runs_mesh_and_bake_only(real, finished) -> None:
+    job = real.client.request(Rebake(str(finished[0]), {"bake.texture_size": 512})).jobs[0].id
+    events = real.over(job)
+    assert events[-1].job.state == JobState.FINISHED, events[-1].job.error
+    assert stages(events) == ["mesh", "bake"]
+    assert Asset.open(finished[0]).statistics["mesh"]["texture_size"] == 512
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL")
+def test_a_worker_killed_while_sampling_is_replaced_and_finished_stages_are_not_made_again(real, picture, model) -> None:
+    job = real.generate(picture, "killed", model, **{"shape.steps": 100})
+    real.until_sampling(job, "shape")
+    os.kill(worker_pid(real), signal.SIGKILL)
+    events = real.over(job)
+    assert events[-1].job.state == JobState.FINISHED, events[-1].job.error
+    assert events[-1].job.attempts == 2
+    assert stages(events) == ["shape", "texture", "voxels", "mesh", "bake"]
+
+
+def test_cancel_stops_the_sampler_and_a_retry_goes_on(real, picture, model) -> None:
+    job = real.generate(picture, "cancelled", model, **{"shape.steps": 100})
+    real.until_sampling(job, "shape")
+    began = time.monotonic()
+    real.client.request(Cancel(job))
+    events = real.over(job)
+    assert events[-1].job.state == JobState.CANCELLED
+    assert time.monotonic() - began < 2.0  # steps of this model take milliseconds; the whole stage takes longer
+    assert events[-1].job.step < 100
+    real.client.request(Retry(job))
+    again = real.over(job)
+    assert again[-1].job.state == JobState.FINISHED, again[-1].job.error
+    assert stages(again)[0] == "shape"
+
+
+@pytest.mark.parametrize("kind", ["text", "truncated", "transparent"])
+def test_a_bad_picture_fails_the_job_with_its_code_and_makes_nothing(real, picture, model, tmp_path, kind) -> None:
+    bad = tmp_path / "bad.png"
+    if kind == "text":
+        bad.write_text("this is no picture", "utf-8")
+    elif kind == "truncated":
+        bad.write_bytes(picture.read_bytes()[:100])
+    else:
+        Image.new("RGBA", (64, 64)).save(bad)
+    failed = real.over(real.generate(bad, f"bad {kind}", model))[-1].job
+    assert failed.state == JobState.FAILED
+    assert failed.error["code"] == (ErrorCode.NO_FOREGROUND if kind == "transparent" else ErrorCode.BAD_IMAGE)
+    assert not (real.folder / f"bad {kind}.genesis" / "model.glb").exists()
+
+
+def test_a_missing_model_is_named(real, picture, tmp_path) -> None:
+    failed = real.over(real.generate(picture, "no model", tmp_path / "nowhere"))[-1].job
+    assert failed.error["code"] == ErrorCode.MODEL_MISSING
+
+
+def test_a_rebake_works_after_a_restart(real, finished) -> None:
+    real.client.close()
+    real.kill()
+    again = RealServer(real.folder)
+    try:
+        again.client.request(Watch())
+        job = again.client.request(Rebake(str(finished[0]), {"bake.faces": 200})).jobs[0].id
+        assert stages(again.over(job)) == ["mesh", "bake"]
+    finally:
+        again.end()
+
+
+def worker_pid(server: Server) -> int:
+    lines = [line for line in (server.folder / "genesis.log").read_text("utf-8").splitlines() if "started as process" in line]
+    return int(lines[-1].rpartition(" ")[2])
