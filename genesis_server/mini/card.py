@@ -21,14 +21,15 @@ pipeline_tag: image-to-3d
 
 A small image-to-3D model: a picture of one object gives an O-Voxel with base colour, metallic and roughness. It has the
 architecture of TRELLIS.2 (sparse structure, shape latent, texture latent; `pipeline.json` in the same schema) at about
-19 million parameters, was trained from nothing, and contains no weights of any other model. It exists so that Genesis does its
-work on a machine without a GPU and without downloads, and so that its tests can compare results with the truth.
+19 million parameters, was trained from nothing, and contains no weights of any other model. It exists so that Genesis does
+its work on a machine without a GPU and without downloads, and so that its tests can compare results with the truth.
 """
 DATA = """## Data
 
 Only procedural objects (`genesis_server/mini/world`): signed distance fields of primitives, revolutions, extrusions and
-assemblies with procedural PBR materials, rendered at {picture} px on black from the front (pitch 0 to 25 degrees), voxelised at
-{resolution}^3. Every object is made once, seen for a while, and replaced; no data set is stored. No photographs, no models made by people.
+assemblies with procedural PBR materials, rendered at {picture} px on black from the front (pitch 0 to 25 degrees), voxelised
+at {resolution}^3. Every object is made once, seen for a while, and replaced; no data set is stored. No photographs, no models
+made by people.
 """
 LIMITS = """## Limits
 
@@ -46,8 +47,8 @@ def write_card(path: Path, run: Run, report: dict[str, Any]) -> None:
     sections = [HEADER, DATA.format(picture=run.sizes.picture, resolution=run.sizes.resolution), "## Training\n"]
     sections.append(
         f"Seed {run.seed} (held-out objects: seed {HELD_OUT_SEED}); latents of {LATENT_CHANNELS} channels; AdamW, bfloat16 "
-        "products over float32 weights, moving averages exported as float16. Schedules follow the clock. The recipe and what was "
-        "measured on the way are in `docs/spec/mini.md`.\n\n"
+        "products over float32 weights, moving averages exported as float16. Schedules follow the clock. The recipe and what "
+        "was measured on the way are in `docs/spec/mini.md`.\n\n"
         "    python -m genesis_server.mini.train RUN --phases autoencoders --minutes M   # beside the next on the same GPU\n"
         "    python -m genesis_server.mini.train RUN --phases structure --minutes M\n"
         "    python -m genesis_server.mini.train RUN --phases flows --minutes M          # trains, writes, evaluates\n"

@@ -108,6 +108,9 @@ def build_image_encoder(sizes: Sizes) -> DinoV3FeatureExtractor:
     return DinoV3FeatureExtractor(image_encoder_config(sizes), sizes.picture)
 
 
+# Absolute positions, not rotary ones: the frame is view-aligned, so a token must know which patch it lies behind before it
+# can ask for it, and rotary phases tell tokens of equal content only how far apart they are. On a toy (grid 5^3, three
+# blocks of 64) the velocity loss was .218 against .272 after 250 steps.
 def _flow(resolution: int, width: int, blocks: int, heads: int, condition: int) -> dict[str, Any]:
     return {
         "resolution": resolution,
@@ -118,7 +121,7 @@ def _flow(resolution: int, width: int, blocks: int, heads: int, condition: int) 
         "num_blocks": blocks,
         "num_heads": heads,
         "mlp_ratio": 3,
-        "pe_mode": "rope",
+        "pe_mode": "ape",
         "share_mod": True,
         "initialization": "scaled",
         "qk_rms_norm": True,

@@ -17,7 +17,7 @@ from genesis_server.mini.structure_training import compile_blocks, load_frozen, 
 from genesis_server.mini.supply import Supply, picture_tensor, shape_input, texture_input
 from genesis_server.mini.training import Run, Training
 from genesis_server.networks.flow_transformer import FlowTransformer
-from genesis_server.networks.positions import absolute_embedding, rotary_phases
+from genesis_server.networks.positions import absolute_embedding
 from genesis_server.sparse.tensor import Level
 
 TOKENS = 896
@@ -66,7 +66,7 @@ def train_latent_flows(run: Run, seconds: float) -> None:
 
 
 def padded_velocity(flow: FlowTransformer, x: Tensor, coords: Tensor, mask: Tensor, t: Tensor, tokens: Tensor) -> Tensor:
-    """`SLatFlowModel.forward` on rows that are padded already: nothing waits for the device to count them.
+    """`SLatFlowModel.forward` (absolute positions) on rows that are padded already: nothing waits for the device to count them.
 
     Args:
         x: `[B, L, C]`.
@@ -75,12 +75,8 @@ def padded_velocity(flow: FlowTransformer, x: Tensor, coords: Tensor, mask: Tens
         t: `[B]`, 1000 times the time.
         tokens: `[B, Lc, Cc]`.
     """
-    h, phases = flow.input_layer(x).to(flow.dtype), None
-    if flow.pe_mode == "ape":
-        h = h + absolute_embedding(coords, flow.model_channels)
-    else:
-        phases = rotary_phases(coords, flow.head_width, flow.rope_freq)
-    return flow._output(flow._advance(h, t, tokens, phases, mask), x.dtype)
+    h = flow.input_layer(x).to(flow.dtype) + absolute_embedding(coords, flow.model_channels)
+    return flow._output(flow._advance(h, t, tokens, None, mask), x.dtype)
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ Every phase draws from a seed of its own; the held-out objects of the evaluation
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import torch
@@ -15,11 +15,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from genesis_server.mini.training import Run
-from genesis_server.mini.world import World
+from genesis_server.mini.world import Objects, World
 from genesis_server.sparse.tensor import Level, SparseTensor
 
 HELD_OUT_SEED = 990_001
 CAMERA_DISTANCE = 0.5 / math.tan(math.radians(15))  # the camera looks along +y; docs/spec/mini.md 1
+DRAWN_AT_ONCE = 512
 SUPERSAMPLE = 2  # pictures are rendered at twice the size and averaged
 CELLS = 4  # auxiliary targets per patch and axis
 AUXILIARY = {"alpha": slice(0, 1), "albedo": slice(1, 4), "material": slice(4, 6), "normal": slice(6, 9), "depth": slice(9, 10)}
@@ -40,21 +41,24 @@ class Supply:
     seed: int
     next: int = 0
     world: World = field(init=False)
+    _ready: Objects | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.world = World(self.run.device, self.run.sizes.resolution, self.run.sizes.picture)
 
-    def objects(self, count: int) -> Any:
-        """The next `count` objects."""
-        objects = self.world.objects(self.seed, self.next, count)
+    def objects(self, count: int) -> Objects:
+        """The next `count` objects. Many are drawn at once: fitting one to its frame takes as long as fitting hundreds."""
+        if self._ready is None or len(self._ready) < count:
+            self._ready = self.world.objects(self.seed, self.next, max(count, self.run.scaled(DRAWN_AT_ONCE)))
         self.next += count
-        return objects
+        chosen, self._ready = _rows(self._ready, slice(count)), _rows(self._ready, slice(count, None))
+        return chosen
 
-    def occupancy(self, objects: Any) -> Tensor:
+    def occupancy(self, objects: Objects) -> Tensor:
         """bool `[B, R, R, R]` of surface cells on the structure grid."""
         return self.world.occupancy(self.world.voxels(objects), self.run.sizes.structure_grid)
 
-    def pictures(self, objects: Any) -> tuple[Tensor, Tensor]:
+    def pictures(self, objects: Objects) -> tuple[Tensor, Tensor]:
         """uint8 `[B, 3, S, S]` pictures and float16 `[B, 10, 4P, 4P]` auxiliary targets (`AUXILIARY`), P patches a side.
 
         Targets are means over their cell's covered part; depth and normals in model units.
@@ -67,6 +71,10 @@ class Supply:
         cover = F.avg_pool2d(alpha, cell)
         means = F.avg_pool2d(torch.where(alpha > 0, maps, 0.0) * alpha, cell) / cover.clamp(min=1e-3)
         return seen.rgb.permute(0, 3, 1, 2).contiguous(), torch.cat([cover, means], dim=1).half()
+
+
+def _rows(objects: Objects, rows: slice) -> Objects:
+    return Objects(**{item.name: getattr(objects, item.name)[rows].contiguous() for item in fields(objects)})
 
 
 def _channels_first(image: Tensor) -> Tensor:

@@ -134,12 +134,12 @@ class Training:
         return self.elapsed / self.seconds
 
     def running(self) -> bool:
-        """Whether there is time left; also the place where checkpoints are written."""
+        """Whether there is time left for a step (for one in any case); also the place where checkpoints are written."""
         now = time.monotonic()
         if now - self._saved > CHECKPOINT_SECONDS:
             self._checkpoint()
             self._saved = now
-        return self.fraction < 1
+        return self.step_count == 0 or self.fraction < 1
 
     def step(self, loss: Tensor, parts: Mapping[str, Tensor]) -> None:
         """One optimiser step; `parts` are averaged into the next report."""
