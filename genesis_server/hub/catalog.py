@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 MINI = "mini"
 TRELLIS = "microsoft/TRELLIS.2-4B"
-REMOVER = "briaai/RMBG-2.0"
+REMOVER = "briaai/RMBG-2.0"  # the published choice: gated, not for commercial use
+FREE_REMOVER = "ZhengPeng7/BiRefNet"  # the same network under the MIT licence, for everybody
 
 
 @dataclass(frozen=True)
@@ -94,11 +95,14 @@ _REMOVER = Repository(
     "CC BY-NC 4.0",
     gated=True,
 )
+# its full commit is not known here: the newest is taken, and checked against the digest that the Hub gives for it
+_FREE_REMOVER = Repository(FREE_REMOVER, "main", (RemoteFile("model.safetensors"),), "MIT")
 
 # model id -> every repository it needs; gated ones first, so that a missing permission shows before gigabytes have come
 CATALOG: dict[str, tuple[Repository, ...]] = {
     TRELLIS: (_IMAGE_ENCODER, _STRUCTURE_DECODER, _TRELLIS_2),
     REMOVER: (_REMOVER,),
+    FREE_REMOVER: (_FREE_REMOVER,),
 }
 
 

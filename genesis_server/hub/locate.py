@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from genesis_server.hub.catalog import MINI, TRELLIS, pinned_revision
+from genesis_server.hub.catalog import FREE_REMOVER, MINI, TRELLIS, pinned_revision
 from genesis_server.protocol.errors import ErrorCode, GenesisError, Remedy
 
 MINI_FOLDER = Path(__file__).resolve().parent.parent / "mini" / "weights"
@@ -120,6 +120,17 @@ def find_folder(source: Source, name: str, needed: tuple[str, ...]) -> Path | No
         found = [open_repository(name).find(path) for path in needed]
         if all(found):
             return found[0].parent
+    return None
+
+
+def find_remover(preferred: str) -> tuple[str, Path] | None:
+    """Name and weights of a background remover that is here: the preferred repository (or file), else the free one."""
+    if Path(preferred).is_file():
+        return Path(preferred).parent.name, Path(preferred)
+    for name in (preferred, FREE_REMOVER):
+        found = open_repository(name).find("model.safetensors") if HUB_ID.fullmatch(name) else None
+        if found is not None:
+            return name, found
     return None
 
 

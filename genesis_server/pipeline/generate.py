@@ -58,7 +58,7 @@ def generate(
         GenesisError: CANCELLED, EMPTY_STRUCTURE, NO_FOREGROUND, DISK_FULL and whatever else stops it; every
             stage finished until then is kept, and the next call goes on after it.
     """
-    stages = stages_to_run(asset, None if model is None else model.identity)
+    stages = stages_to_run(asset, model)
     if model is None and stages[:1] not in ([], ["mesh"]):
         raise GenesisError(
             ErrorCode.BAD_ASSET,
@@ -69,13 +69,12 @@ def generate(
     _Generation(asset, model, Progress(reported, on_event, cancelled)).run(stages)
 
 
-def stages_to_run(asset: Asset, identity: str | None) -> list[str]:
+def stages_to_run(asset: Asset, model: Model | None) -> list[str]:
     """The stages that `generate` would run: all from the first one whose key differs.
 
-    Args:
-        identity: of the model to generate with; None for none, when only `mesh` can be found stale.
+    Without a model the stages above the mesh are taken as they are; they are only found missing.
     """
-    wanted = wanted_keys(asset, identity)
+    wanted = wanted_keys(asset, model)
     for index, stage in enumerate(STAGES):
         record = asset.stage(stage)
         if record is None or record.key != wanted[stage]:
@@ -83,20 +82,24 @@ def stages_to_run(asset: Asset, identity: str | None) -> list[str]:
     return []
 
 
-def wanted_keys(asset: Asset, identity: str | None) -> dict[str, str]:
+def wanted_keys(asset: Asset, model: Model | None) -> dict[str, str]:
     """Key of every stage under the asset's present settings.
 
     A sampler's own defaults are not spelled out: they belong to the model, whose identity is part of the keys.
     """
     settings = asset.settings
     keys: dict[str, str] = {}
-    if identity is None:
+    if model is None:
         keys = {stage: record.key if (record := asset.stage(stage)) else "" for stage in STAGES[:-1]}
     else:
         pictures = [file_hash(path) for path in asset.inputs]
+        # another background remover matters only to pictures without alpha of their own
+        opaque = any(Image.open(path).mode != "RGBA" for path in asset.inputs)
+        remover = model.remover_name if opaque and settings.background == "auto" else ""
         ingredients = {
-            "cutout": {"pictures": pictures, "background": settings.background, "model": identity},
+            "cutout": {"pictures": pictures, "background": settings.background, "remover": remover},
             "structure": {
+                "model": model.identity,
                 "seed": settings.seed,
                 "resolution": settings.resolution,
                 "multi_view": settings.multi_view if len(pictures) > 1 else "",
@@ -130,7 +133,7 @@ class _Generation:
         if self.model is not None:
             self.plan = self.model.plan(self.settings.resolution)
             self.asset.made_with(self.model.identity)
-        keys = wanted_keys(self.asset, None if self.model is None else self.model.identity)
+        keys = wanted_keys(self.asset, self.model)
         steps = {
             "cutout": self._cut_out,
             "structure": self._sample_structure,

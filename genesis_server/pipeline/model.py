@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import nn
 
-from genesis_server.hub.locate import Source, find_checkpoint, find_folder, missing, open_source
+from genesis_server.hub.locate import Source, find_checkpoint, find_folder, find_remover, missing, open_source
 from genesis_server.networks.registry import load_checkpoint
-from genesis_server.pipeline.background import BackgroundRemover, PlainRemover
+from genesis_server.pipeline.background import BackgroundRemover, NetworkRemover, PlainRemover, Removal
 from genesis_server.pipeline.config import CONFIG_FILE, ModelConfig
 from genesis_server.pipeline.plan import Plan, make_plan
 from genesis_server.protocol.errors import ErrorCode, GenesisError, Remedy
@@ -27,7 +28,9 @@ from genesis_server.protocol.errors import ErrorCode, GenesisError, Remedy
 ENCODER, ENCODER_FILES = "image_cond_model", ("config.json", "model.safetensors")
 STRUCTURE_FLOW, STRUCTURE_DECODER = "sparse_structure_flow_model", "sparse_structure_decoder"
 SHAPE_DECODER, TEXTURE_DECODER = "shape_slat_decoder", "tex_slat_decoder"
+REMOVER = "rembg_model"
 ENCODER_VARIABLE = "GENESIS_IMAGE_ENCODER"  # folder of a DINOv3 to use instead of the gated download
+REMOVER_VARIABLE = "GENESIS_REMOVER"  # model.safetensors of a BiRefNet, or the name of a downloaded one
 
 Loader = Callable[[torch.device], nn.Module]
 
@@ -39,9 +42,11 @@ class Model:
         identity: id and revision or fingerprint; part of every stage key.
         config: its configuration.
         architectures: constructor arguments of each role's network, as its checkpoint states them.
-        loaders: how to load each role's network onto a device; `image_cond_model` is the encoder.
+        loaders: how to load each role's network onto a device; `image_cond_model` is the encoder, `rembg_model` the
+            background remover where one is at hand.
         device: where networks compute.
         low_vram: overrides the configuration's.
+        remover_name: of the background remover's weights; empty for none.
     """
 
     def __init__(
@@ -52,11 +57,13 @@ class Model:
         loaders: Mapping[str, Loader],
         device: torch.device | str = "cpu",
         low_vram: bool | None = None,
+        remover_name: str = "",
     ) -> None:
         self.identity = identity
         self.config = config
         self.device = torch.device(device)
         self.low_vram = config.low_vram if low_vram is None else low_vram
+        self.remover_name = remover_name
         self._architectures = architectures
         self._loaders = loaders
         self._loaded: dict[str, nn.Module] = {}
@@ -74,19 +81,27 @@ class Model:
         """
         source = open_source(model_id)
         config = ModelConfig.read(source.require(config_file))
-        pairs = {role: _find(source, value) for role, value in config.models.items()}
+        # encoders of latents serve training and the texturing of given meshes; a folder may come without them
+        wanted = (
+            item for item in config.models.items() if not item[0].endswith("_encoder") or find_checkpoint(source, item[1])
+        )
+        pairs = {role: _find(source, value) for role, value in wanted}
         encoder = _find_encoder(source, config.encoder)
         used = [path for pair in pairs.values() for path in pair] + [encoder / name for name in ENCODER_FILES]
         loaders: dict[str, Loader] = {
             role: partial(_load_pair, weights.with_suffix("")) for role, (_, weights) in pairs.items()
         }
         loaders[ENCODER] = partial(_load_encoder, encoder)
+        remover = find_remover(os.environ.get(REMOVER_VARIABLE, "") or config.remover)
+        if remover is not None:
+            loaders[REMOVER] = partial(_load_remover, remover[1])
         return cls(
             source.identity([source.require(config_file), *used]),
             config,
             {role: _read_architecture(path) for role, (path, _) in pairs.items()},
             loaders,
             device or ("cuda" if torch.cuda.is_available() else "cpu"),
+            remover_name=remover[0] if remover else "",
         )
 
     def architecture(self, role: str) -> Mapping[str, Any]:
@@ -124,8 +139,20 @@ class Model:
             network.cpu()
 
     def remover(self) -> BackgroundRemover:
-        """What removes backgrounds: plain image processing, as long as no segmentation network is at hand."""
-        return PlainRemover()
+        """What removes backgrounds: a segmentation network where one is at hand, else plain image processing."""
+        return _LazyRemover(self) if REMOVER in self._loaders else PlainRemover()
+
+
+class _LazyRemover:
+    """The model's segmentation network, loaded for the first picture that needs it."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+
+    def remove(self, picture: Image.Image) -> Removal:
+        """RGB to RGBA."""
+        with self._model.network(REMOVER) as network:
+            return NetworkRemover(self._model.remover_name, network, self._model.device).remove(picture)
 
 
 def _load_pair(stem: Path, device: torch.device) -> nn.Module:
@@ -136,6 +163,12 @@ def _load_encoder(folder: Path, device: torch.device) -> nn.Module:
     from genesis_server.networks.image_encoder import load_image_encoder  # brings transformers: only when needed
 
     return load_image_encoder(folder, device=device)
+
+
+def _load_remover(weights: Path, device: torch.device) -> nn.Module:
+    from genesis_server.networks.birefnet import load_birefnet  # rarely needed
+
+    return load_birefnet(weights, device)
 
 
 def _find(source: Source, value: str) -> tuple[Path, Path]:

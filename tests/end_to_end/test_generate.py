@@ -152,7 +152,7 @@ def test_a_rebake_needs_neither_model_nor_weights(finished: Asset, model: Model)
     assert started(run(again, None)) == ["mesh", "bake"]
     assert changed_files(finished, before) == FILES["mesh"]
     assert again.statistics["mesh"]["texture_size"] == 320 and again.statistics["mesh"]["faces"] <= 200
-    assert stages_to_run(again, model.identity) == []  # the model finds nothing left to do either
+    assert stages_to_run(again, model) == []  # the model finds nothing left to do either
 
 
 def test_a_rebake_of_an_unfinished_asset_is_refused(asset: Asset) -> None:
@@ -174,7 +174,7 @@ def test_after_a_crash_it_goes_on_at_the_unfinished_stage(
         patch.setattr(f"genesis_server.pipeline.generate.{broken}", crash)
         run(asset, model)
     again = Asset.open(asset.folder)
-    assert stages_to_run(again, model.identity) == list(STAGES[STAGES.index(stage) :])
+    assert stages_to_run(again, model) == list(STAGES[STAGES.index(stage) :])
     run(again, model)
     for name in set().union(*FILES.values()):
         assert again.path(name).read_bytes() == finished.path(name).read_bytes(), name
@@ -214,7 +214,7 @@ def test_a_full_disk_keeps_the_previous_result(
     again = Asset.open(finished.folder)
     kept = set().union(*(FILES[name] for name in STAGES[STAGES.index(stage) :]))
     assert all(again.path(name).read_bytes() == before[name] for name in kept)
-    assert stages_to_run(again, model.identity)[0] == stage
+    assert stages_to_run(again, model)[0] == stage
 
 
 def test_several_views_make_one_object(tmp_path: Path, picture: Path, model: Model) -> None:

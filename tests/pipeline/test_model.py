@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from genesis_server.pipeline.config import ModelConfig
 from genesis_server.pipeline.model import ENCODER, Model
@@ -121,3 +122,31 @@ def test_values_that_cannot_work_are_refused(key: str, value: dict) -> None:
     values["args"][key] = value
     with pytest.raises(ValueError, match="normalisation|DinoV2"):
         ModelConfig.parse(values)
+
+
+def test_a_background_remover_is_used_where_its_weights_are(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture = Image.new("RGB", (48, 32), "white")
+    assert "no weights" in Model.load(str(folder), "cpu").remover().remove(picture).method
+    (tmp_path / "BiRefNet").mkdir()
+    weights = tmp_path / "BiRefNet" / "model.safetensors"
+    weights.touch()
+
+    class Linear(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x[:, :1] * 9
+
+    monkeypatch.setenv("GENESIS_REMOVER", str(weights))
+    monkeypatch.setattr("genesis_server.networks.birefnet.load_birefnet", lambda path, device: Linear())
+    model = Model.load(str(folder), "cpu")
+    removal = model.remover().remove(picture)
+    assert model.remover_name == removal.method == "BiRefNet"
+    assert removal.picture.getpixel((5, 5))[3] == 255
+
+
+def test_latent_encoders_may_be_missing(folder: Path) -> None:
+    config = json.loads((folder / "pipeline.json").read_text())
+    config["args"]["models"]["shape_slat_encoder"] = "ckpts/shape_enc"
+    (folder / "pipeline.json").write_text(json.dumps(config))
+    assert Model.load(str(folder), "cpu").plan().grid == 4
