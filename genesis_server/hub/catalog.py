@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 MINI = "mini"
 TRELLIS = "microsoft/TRELLIS.2-4B"
+IMAGE_ENCODER = "facebook/dinov3-vitl16-pretrain-lvd1689m"
 REMOVER = "briaai/RMBG-2.0"  # the published choice: gated, not for commercial use
 FREE_REMOVER = "ZhengPeng7/BiRefNet"  # the same network under the MIT licence, for everybody
 
@@ -79,7 +80,7 @@ _STRUCTURE_DECODER = Repository(
     "MIT",
 )
 _IMAGE_ENCODER = Repository(
-    "facebook/dinov3-vitl16-pretrain-lvd1689m",
+    IMAGE_ENCODER,
     "ea8dc2863c51be0a264bab82070e3e8836b02d51",
     (
         RemoteFile("config.json"),

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import os
 import shutil
 import urllib.error
 import urllib.request
@@ -20,8 +21,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from genesis_server.hub.catalog import CATALOG, MINI, RemoteFile, Repository, pinned_revision
-from genesis_server.hub.locate import HUB_ID, Source, missing, open_repository, open_source
+from genesis_server.hub.catalog import CATALOG, IMAGE_ENCODER, MINI, RemoteFile, Repository, pinned_revision
+from genesis_server.hub.locate import ENCODER_VARIABLE, HUB_ID, Source, missing, open_repository, open_source
 from genesis_server.protocol.errors import ErrorCode, GenesisError, Remedy
 
 CONFIGURATIONS = ("pipeline.json", "texturing_pipeline.json")
@@ -128,7 +129,7 @@ def _status(model_id: str) -> ModelStatus:
         here = "packaged" if model_id == MINI else "folder"
         lacking = () if complete else (CONFIGURATIONS[0],)
         return ModelStatus(model_id, here if complete else "absent", source.folder, lacking)
-    repositories = CATALOG.get(model_id) or _read_repositories(source)
+    repositories = _pinned(model_id) or _read_repositories(source)
     absent = [(item, file) for item in repositories for file in _absent(item)]
     total = sum(len(item.files) for item in repositories)
     state = "ready" if not absent and total else "absent" if len(absent) == total else "incomplete"
@@ -150,11 +151,17 @@ def _is_remote(model_id: str) -> bool:
 def _repositories(model_id: str) -> tuple[Repository, ...]:
     """The pinned list, or, for any other repository in the published layout, what its configuration names."""
     if model_id in CATALOG:
-        return CATALOG[model_id]
+        return _pinned(model_id)
     repository = Repository(model_id, pinned_revision(model_id), (RemoteFile(CONFIGURATIONS[0]),), "as its card says")
     if open_repository(model_id).find(CONFIGURATIONS[0]) is None:
         _fetch(_offer(repository, repository.files[0]), lambda _: None)
     return _read_repositories(open_repository(model_id))
+
+
+def _pinned(model_id: str) -> tuple[Repository, ...]:
+    """The catalogue's list; without the image encoder where a folder is given instead."""
+    given = bool(os.environ.get(ENCODER_VARIABLE))
+    return tuple(item for item in CATALOG.get(model_id, ()) if not (given and item.id == IMAGE_ENCODER))
 
 
 def _read_repositories(source: Source) -> tuple[Repository, ...]:
@@ -167,7 +174,8 @@ def _read_repositories(source: Source) -> tuple[Repository, ...]:
             files.setdefault(owner, []).extend(f"{inner}.{kind}" for kind in ("json", "safetensors"))
         encoder = args["image_cond_model"]["args"]["model_name"]
         owner, folder = (encoder, "") if "/" in encoder else (source.id, f"{encoder}/")
-        files.setdefault(owner, []).extend(f"{folder}{name}" for name in ("config.json", "model.safetensors"))
+        if not os.environ.get(ENCODER_VARIABLE):
+            files.setdefault(owner, []).extend(f"{folder}{name}" for name in ("config.json", "model.safetensors"))
     return tuple(
         Repository(owner, pinned_revision(owner), tuple(map(RemoteFile, dict.fromkeys(names))), "as its card says")
         for owner, names in files.items()
@@ -351,7 +359,7 @@ def _gated(repository: Repository) -> GenesisError:
         ErrorCode.GATED_MODEL,
         f"{repository.id} is only given to accounts that accepted its licence ({repository.licence}).",
         f"Open https://huggingface.co/{repository.id}, accept the licence, then run: hf auth login. "
-        "A local copy can be given instead: set GENESIS_IMAGE_ENCODER to its folder.",
+        f"A local copy can be given instead: set {ENCODER_VARIABLE} to its folder.",
     )
 
 

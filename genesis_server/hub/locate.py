@@ -14,6 +14,8 @@ from pathlib import Path
 from genesis_server.hub.catalog import FREE_REMOVER, MINI, TRELLIS, pinned_revision
 from genesis_server.protocol.errors import ErrorCode, GenesisError, Remedy
 
+ENCODER_VARIABLE = "GENESIS_IMAGE_ENCODER"  # folder of a DINOv3 to use instead of the gated download
+REMOVER_VARIABLE = "GENESIS_REMOVER"  # model.safetensors of a BiRefNet, or the name of a downloaded one
 MINI_FOLDER = Path(__file__).resolve().parent.parent / "mini" / "weights"
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 SAMPLE_BYTES = 1 << 20  # read at either end of a file for its fingerprint: 16 GB of weights take milliseconds

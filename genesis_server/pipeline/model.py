@@ -18,7 +18,16 @@ import torch
 from PIL import Image
 from torch import nn
 
-from genesis_server.hub.locate import Source, find_checkpoint, find_folder, find_remover, missing, open_source
+from genesis_server.hub.locate import (
+    ENCODER_VARIABLE,
+    REMOVER_VARIABLE,
+    Source,
+    find_checkpoint,
+    find_folder,
+    find_remover,
+    missing,
+    open_source,
+)
 from genesis_server.networks.registry import load_checkpoint
 from genesis_server.pipeline.background import BackgroundRemover, NetworkRemover, PlainRemover, Removal
 from genesis_server.pipeline.config import CONFIG_FILE, ModelConfig
@@ -29,8 +38,6 @@ ENCODER, ENCODER_FILES = "image_cond_model", ("config.json", "model.safetensors"
 STRUCTURE_FLOW, STRUCTURE_DECODER = "sparse_structure_flow_model", "sparse_structure_decoder"
 SHAPE_DECODER, TEXTURE_DECODER = "shape_slat_decoder", "tex_slat_decoder"
 REMOVER = "rembg_model"
-ENCODER_VARIABLE = "GENESIS_IMAGE_ENCODER"  # folder of a DINOv3 to use instead of the gated download
-REMOVER_VARIABLE = "GENESIS_REMOVER"  # model.safetensors of a BiRefNet, or the name of a downloaded one
 
 Loader = Callable[[torch.device], nn.Module]
 

@@ -96,6 +96,12 @@ def test_status_counts_what_is_missing_without_asking_the_network(cache: Path) -
     assert partly.state == "incomplete" and not any("ss_dec" in name for name in partly.missing)
 
 
+def test_a_local_encoder_spares_the_gated_repository(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GENESIS_IMAGE_ENCODER", "/some/dinov3")
+    state = download.status((TRELLIS,))[0]
+    assert state.gated == () and not any("dinov3" in name for name in state.missing)
+
+
 def test_verify_names_missing_and_wrong_files(cache: Path) -> None:
     repository = CATALOG[TRELLIS][1]
     write_pair(cached(cache, repository.id, repository.revision) / "ckpts" / "ss_dec_conv3d_16l8_fp16")
