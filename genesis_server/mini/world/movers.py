@@ -183,7 +183,7 @@ def bird(o: Sketch):
     mirror(o, True, False)
     block(o, 1, wp.vec3(0.18, -0.1, -0.84), wp.vec3(0.12, 0.2, 0.055), 0.04)
     mirror(o, True, False)
-    prism(o, 2, wp.vec3(0.0, 0.55, -0.35), 0.24, 0.14, 0.3, 0.07, 0.04)
+    prism(o, 2, wp.vec3(0.0, 0.4 - 0.2 * lean, -0.4 - 0.25 * lean), 0.24, 0.14, 0.34, 0.08, 0.04)
     turn(o, about(0, lean))
     ball(o, 3, wp.vec3(0.0, -0.2, -0.08), wp.vec3(0.3, 0.3, 0.42))
 

@@ -68,18 +68,19 @@ def piece(o: Sketch, m: int, p: wp.vec3, size: float):
 @wp.func
 def assemble(o: Sketch):
     """One to five primitives that touch each other, some melted together, sometimes one bitten out."""
-    piece(o, 0, wp.vec3(0.0, 0.0, 0.0), uniform(o, 0.6, 0.9))
+    size = uniform(o, 0.6, 0.9)
+    piece(o, 0, wp.vec3(0.0, 0.0, 0.0), size)
     count = choose(o, 5)
     for k in range(count):
         a = uniform(o, 0.0, 6.2832)
-        z = uniform(o, -0.9, 0.9)
-        s = uniform(o, 0.55, 0.85) * wp.sqrt(1.0 - 0.7 * z * z)
-        p = wp.vec3(s * wp.cos(a), 0.8 * s * wp.sin(a), z)
+        z = uniform(o, -1.0, 1.0)
+        s = wp.sqrt(1.0 - z * z)
+        p = 0.85 * size * wp.vec3(s * wp.cos(a), s * wp.sin(a), z)
         if chance(o, 0.15):
-            ball(o, (k + 1) % 5, p, wp.vec3(0.4, 0.4, 0.4))
+            ball(o, (k + 1) % 5, 1.1 * p, wp.vec3(0.4, 0.4, 0.4))
             cut(o)
         else:
-            piece(o, (k + 1) % 5, p, uniform(o, 0.3, 0.6))
+            piece(o, (k + 1) % 5, p, uniform(o, 0.4, 0.65))
             if chance(o, 0.3):
                 smooth(o, uniform(o, 0.1, 0.3))
 
