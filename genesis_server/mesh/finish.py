@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From an extracted surface to a mesh worth exporting: the chain of clean-up and simplification (docs/spec/geometry.md 13, 14, 17.2).
+
+Order matters. Sheets that touch are told apart before anything is oriented; fins of stray flags, which hang on the
+surface by edges of three faces, come loose as small components and go; then winding, then holes (they need winding), then
+separate vertices for separate sheets, and only then fewer faces. What simplification leaves behind is cleaned once more.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from genesis_server.mesh.connectivity import edges_of, pair_sides
+from genesis_server.mesh.holes import fill_holes
+from genesis_server.mesh.mesh import Mesh
+from genesis_server.mesh.orientation import clashing, orient
+from genesis_server.mesh.repair import clean_faces, drop_dust, keep_faces, split_unlinked
+from genesis_server.mesh.simplify import FACES_MIN, simplify
+from genesis_server.protocol.errors import ErrorCode, GenesisError
+
+_HOLE_EDGES = 24  # perimeter of the largest hole to close, in median edges: a gap of about seven voxels
+_HOLE_PERIMETER = 0.03  # and at least this, in units of the model's box (docs/spec/geometry.md 13.3)
+
+
+def finish_mesh(mesh: Mesh, faces: int) -> Mesh:
+    """A clean, outward wound mesh of at most `faces` faces (or a few per cent more where it cannot be had).
+
+    No face of the result is degenerate or a duplicate, and no edge has more than two faces.
+
+    Args:
+        mesh: as `extract_mesh` returns it; winding and unused vertices do not matter.
+        faces: face target, at least 4.
+
+    Raises:
+        GenesisError: BAD_PARAMETER for a target below 4; BAD_MESH where no face with an area is left, or vertices are
+            not finite.
+    """
+    if faces < FACES_MIN:
+        raise GenesisError(
+            ErrorCode.BAD_PARAMETER, f"{faces} faces are too few for a surface.", f"Ask for at least {FACES_MIN} faces."
+        )
+    if not torch.isfinite(mesh.vertices).all():
+        raise GenesisError(ErrorCode.BAD_MESH, "The mesh has vertices that are not finite.", "Generate the shape again.")
+    mesh = repair(mesh)
+    if len(mesh.faces) == 0:
+        raise GenesisError(ErrorCode.BAD_MESH, "The mesh has no face with an area.", "Generate the shape with another seed.")
+    fewer = simplify(mesh, faces)
+    return mesh if fewer is mesh else _separate(clean_faces(fewer))
+
+
+def repair(mesh: Mesh) -> Mesh:
+    """Clean-up without simplification: sheets told apart, dust dropped, wound outward, holes filled."""
+    mesh = clean_faces(mesh)
+    if len(mesh.faces) == 0:
+        return mesh
+    mesh = keep_faces(mesh, drop_dust(mesh, pair_sides(mesh, edges_of(mesh.faces))))
+    links = pair_sides(mesh, edges_of(mesh.faces))
+    mesh = orient(mesh, links)
+    links = links[~clashing(mesh.faces, links)]
+    mesh = clean_faces(fill_holes(mesh, links, _hole_limit(mesh)))
+    return _separate(mesh)
+
+
+def _separate(mesh: Mesh) -> Mesh:
+    """Vertices of their own for sheets that only touch, so that no edge has more than two faces."""
+    links = pair_sides(mesh, edges_of(mesh.faces))
+    return split_unlinked(mesh, links[~clashing(mesh.faces, links)])
+
+
+def _hole_limit(mesh: Mesh) -> float:
+    ends = mesh.vertices[edges_of(mesh.faces).vertices]
+    return max(_HOLE_PERIMETER, _HOLE_EDGES * float((ends[:, 0] - ends[:, 1]).norm(dim=1).median()))

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Holes closed with the winding of their surroundings (docs/spec/geometry.md 13.3).
+
+Loops are walked along the sides where the surface ends; a loop that meets itself in a vertex is two holes. Up to
+`_CLIPPED` edges get the triangulation of least area, longer ones a fan around their middle. Loops longer than the limit are
+openings of the object, and the rim of a small sheet is not a hole in it: both stay.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from genesis_server.mesh.connectivity import ends_of, link_components
+from genesis_server.mesh.mesh import Mesh
+from genesis_server.mesh.normals import face_areas
+from genesis_server.mesh.repair import sides_without_link
+
+_CLIPPED = 12  # edges; least area costs n^3
+_RIM_SHARE = 0.4  # a filling larger than this share of its component would be the back of a sheet
+
+
+def fill_holes(mesh: Mesh, links: Tensor, perimeter_max: float) -> Mesh:
+    """Close all holes up to a perimeter.
+
+    Args:
+        mesh: consistently wound over its links.
+        links: int64 [L, 2] sides over which the surface goes on.
+        perimeter_max: longest loop to close, in units of the mesh.
+
+    Returns:
+        The mesh with new faces at the end, and new vertices in the middle of the longer loops.
+    """
+    rim = sides_without_link(mesh.faces, links)
+    loops = _loops(rim, mesh.faces)
+    if not loops:
+        return mesh
+    points = mesh.vertices.double().cpu().numpy()
+    start = mesh.faces.long().reshape(-1).cpu().numpy()
+    part = link_components(links, len(mesh.faces))
+    area = torch.zeros(int(part.max()) + 1, dtype=torch.float64, device=part.device)
+    area = area.index_add_(0, part, face_areas(mesh).double()).cpu().numpy()
+    part = part.cpu().numpy()
+    by_size: dict[int, list[np.ndarray]] = {}
+    for loop in loops:
+        around = start[loop]
+        length = np.linalg.norm(points[np.roll(around, -1)] - points[around], axis=1).sum()
+        if len(loop) >= 3 and length <= perimeter_max:
+            room = _RIM_SHARE * area[part[loop // 3]].max()
+            if _area(points[around]) <= room:
+                by_size.setdefault(len(loop), []).append(around[::-1])
+    vertices, faces = [points], [mesh.faces.cpu().numpy()]
+    extra = len(points)
+    for size, rings in sorted(by_size.items()):
+        ring = np.stack(rings)
+        if size <= _CLIPPED:
+            faces.append(_least_area(points, ring))
+            continue
+        vertices.append(_middles(points[ring]))
+        middle = np.broadcast_to(extra + np.arange(len(ring))[:, None], ring.shape)
+        faces.append(np.stack([ring, np.roll(ring, -1, 1), middle], 2).reshape(-1, 3))
+        extra += len(ring)
+    device = mesh.faces.device
+    return Mesh(
+        torch.from_numpy(np.concatenate(vertices)).to(device, mesh.vertices.dtype),
+        torch.from_numpy(np.concatenate(faces)).to(device, torch.int32),
+    )
+
+
+def _loops(rim: Tensor, faces: Tensor) -> list[np.ndarray]:
+    """Simple closed loops of sides, each running with its faces."""
+    sides = rim.tolist()
+    start = dict(zip(sides, faces.long().reshape(-1)[rim].tolist(), strict=True))
+    end = dict(zip(sides, ends_of(faces)[rim].tolist(), strict=True))
+    leaving: dict[int, list[int]] = {}
+    for side in reversed(sides):
+        leaving.setdefault(start[side], []).append(side)
+    loops = []
+    for side in sides:
+        if side not in leaving[start[side]]:
+            continue
+        leaving[start[side]].remove(side)
+        path, place = [side], {start[side]: 0}
+        while path:
+            vertex = end[path[-1]]
+            if vertex in place:  # back where the path has been: what lies between is a loop of its own
+                first = place[vertex]
+                loops.append(np.array(path[first:]))
+                for done in path[first:]:
+                    del place[start[done]]
+                path = path[:first]
+            elif leaving.get(vertex):
+                place[vertex] = len(path)
+                path.append(leaving[vertex].pop())
+            else:
+                break  # an end without a continuation: faces that could not be oriented meet here
+    return loops
+
+
+def _area(ring: np.ndarray) -> float:
+    """Area of the fan around the middle, an upper bound good enough to tell a hole from a sheet's rim."""
+    spokes = ring - ring.mean(0)
+    return float(np.linalg.norm(np.cross(spokes, np.roll(spokes, -1, 0)), axis=1).sum() / 2)
+
+
+def _middles(rings: np.ndarray) -> np.ndarray:
+    """Mean of the edges' middles weighted by length, [n, 3] of [n, k, 3]."""
+    following = np.roll(rings, -1, 1)
+    length = np.linalg.norm(following - rings, axis=2, keepdims=True)
+    return ((rings + following) / 2 * length).sum(1) / np.maximum(length.sum(1), 1e-30)
+
+
+def _least_area(points: np.ndarray, ring: np.ndarray) -> np.ndarray:
+    """Triangles [m, 3] of all rings [n, k]: dynamic programming over chords, all rings of one size at once."""
+    corners, size = points[ring], ring.shape[1]
+    cost = np.zeros((size, size, len(ring)))
+    split = np.zeros((size, size, len(ring)), np.int64)
+    for gap in range(2, size):
+        for low in range(size - gap):
+            high = low + gap
+            middle = np.arange(low + 1, high)
+            base = corners[:, high] - corners[:, low]
+            apex = corners[:, middle] - corners[:, low, None]
+            area = np.linalg.norm(np.cross(base[:, None], apex), axis=2).T
+            total = area + cost[low, middle] + cost[middle, high]
+            best = total.argmin(0)
+            split[low, high] = middle[best]
+            cost[low, high] = total[best, np.arange(len(ring))]
+    triangles = []
+    for number in range(len(ring)):
+        chords = [(0, size - 1)]
+        while chords:
+            low, high = chords.pop()
+            if high - low >= 2:
+                middle = split[low, high, number]
+                triangles.append(ring[number, [low, middle, high]])
+                chords += [(low, middle), (middle, high)]
+    return np.array(triangles, np.int64).reshape(-1, 3)

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Winding: neighbours agree, and the whole faces outward (docs/spec/geometry.md 13.6).
+
+The flags of an O-Voxel have no sign, so the winding of an extracted surface means nothing, and on noisy surfaces a few links
+lie. Patches are therefore merged like clusters that vote: two patches join in the relation that most of their common links
+ask for, strongest agreement first; one wrong bridge cannot turn half an object inside out. Each finished patch then faces
+the side from which more rays escape; patches that nobody sees from outside face outward by their signed volume.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from genesis_server.mesh.connectivity import ends_of
+from genesis_server.mesh.mesh import Mesh
+from genesis_server.mesh.normals import face_crosses
+from native_ext.escape_rays import escape_votes
+
+_SAMPLES = 3000  # points from which rays start; patches of a few thousandths of the area still get several
+_RAYS = 12
+_DECIDED = 0.04  # share of all rays by which one side must win; less is a sheet seen from both sides, or a hidden patch
+_LIFT = 1e-4  # of the mesh's extent, where rays start
+
+
+def clashing(faces: Tensor, links: Tensor) -> Tensor:
+    """bool [L], links whose two faces run along their edge in the same direction."""
+    start, end = faces.long().reshape(-1), ends_of(faces)
+    return start[links[:, 0]] != end[links[:, 1]]
+
+
+def flip(faces: Tensor, mask: Tensor) -> Tensor:
+    """Faces with the winding of the masked ones reversed (corners 1 and 2 exchanged)."""
+    return torch.where(mask[:, None], faces[:, [0, 2, 1]], faces)
+
+
+def consistent_flips(faces: Tensor, links: Tensor) -> tuple[Tensor, Tensor]:
+    """Which faces to flip so that linked faces agree, as far as they can.
+
+    Args:
+        faces: int [F, 3].
+        links: int64 [L, 2] sides.
+
+    Returns:
+        patch int64 [F], ids by ascending smallest face, and flips bool [F]; each patch's smallest face stays.
+    """
+    count = len(faces)
+    label = torch.arange(count, device=faces.device)
+    flips = torch.zeros(count, dtype=torch.bool, device=faces.device)
+    a, b, clash = *(links // 3).unbind(1), clashing(faces, links)
+    while True:
+        apart = label[a] != label[b]
+        if not bool(apart.any()):
+            break
+        a, b, clash = a[apart], b[apart], clash[apart]
+        parent, turn = _strongest_partner(label[a], label[b], clash ^ flips[a] ^ flips[b], count)
+        flips = flips ^ turn[label]
+        label = parent[label]
+    patch = torch.unique(label, return_inverse=True)[1]
+    first = torch.full_like(label, count).scatter_reduce_(0, patch, torch.arange(count, device=faces.device), "amin")
+    order = torch.argsort(torch.argsort(first[: int(patch.max()) + 1])) if count else first
+    return order[patch] if count else patch, flips ^ flips[first[patch]]
+
+
+def _strongest_partner(a: Tensor, b: Tensor, disagree: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """One round of merging: for every label its new root and whether it turns on the way."""
+    pair, which = torch.unique(torch.minimum(a, b) * count + torch.maximum(a, b), return_inverse=True)
+    votes = torch.zeros_like(pair).index_add_(0, which, 1 - 2 * disagree.long())
+    low, high = pair // count, pair % count
+    rank = votes.abs() * len(pair) + torch.arange(len(pair), device=pair.device).flip(0)  # a total order: no cycles but mutual
+    best = torch.full((count,), -1, device=pair.device)
+    best.scatter_reduce_(0, low, rank, "amax").scatter_reduce_(0, high, rank, "amax")
+    here = torch.arange(count, device=pair.device)
+    choice = len(pair) - 1 - best % len(pair)
+    partner = torch.where(best >= 0, low[choice] + high[choice] - here, here)
+    root = (best < 0) | ((best[partner] == best) & (here < partner))
+    parent = torch.where(root, here, partner)
+    turn = (votes[choice] < 0) & ~root
+    while not torch.equal(parent, up := parent[parent]):
+        turn, parent = turn ^ turn[parent], up
+    return parent, turn
+
+
+def orient(mesh: Mesh, links: Tensor) -> Mesh:
+    """The mesh with consistent, outward winding; links that still clash afterwards are where it cannot be oriented."""
+    patch, flips = consistent_flips(mesh.faces, links)
+    mesh = Mesh(mesh.vertices, flip(mesh.faces, flips))
+    return Mesh(mesh.vertices, flip(mesh.faces, _inward(mesh, patch)[patch]))
+
+
+def _inward(mesh: Mesh, patch: Tensor) -> Tensor:
+    """bool [patches], those that face inward."""
+    patches = int(patch.max()) + 1 if len(patch) else 0
+    crosses = face_crosses(mesh).double()
+    area = crosses.norm(dim=1)
+    chosen = _spread(area, patch, patches)
+    corners = mesh.vertices[mesh.faces[chosen].long()]
+    extent = float((mesh.vertices.amax(0) - mesh.vertices.amin(0)).max())
+    unit = torch.nn.functional.normalize(crosses[chosen], dim=1).float()
+    votes = escape_votes(mesh.vertices, mesh.faces, corners.mean(1), unit, _RAYS, _LIFT * extent).long()
+    total = torch.zeros(patches, dtype=torch.int64, device=patch.device).index_add_(0, patch[chosen], votes)
+    asked = torch.bincount(patch[chosen], minlength=patches) * _RAYS
+    volume = _signed_volumes(mesh, patch, patches, area)
+    return torch.where(total.abs() > _DECIDED * asked, total < 0, volume < 0)
+
+
+def _spread(area: Tensor, patch: Tensor, patches: int) -> Tensor:
+    """Faces to ask, int64: evenly over the area of each patch, patches by the root of their area."""
+    of_patch = torch.zeros(patches, dtype=torch.float64, device=area.device).index_add_(0, patch, area)
+    weight = area / of_patch.clamp(min=1e-300).sqrt()[patch]
+    order = torch.sort(patch, stable=True).indices
+    total = torch.cumsum(weight[order], 0)
+    marks = (torch.arange(_SAMPLES, device=area.device, dtype=torch.float64) + 0.5) / _SAMPLES * total[-1]
+    return torch.unique(order[torch.searchsorted(total, marks).clamp(max=len(area) - 1)])
+
+
+def _signed_volumes(mesh: Mesh, patch: Tensor, patches: int, area: Tensor) -> Tensor:
+    """Six times the volume of each patch, seen from its own centre, so that an open one is judged by its bulge."""
+    a, b, c = mesh.vertices.double()[mesh.faces.long()].unbind(1)
+    zeros = torch.zeros(patches, 3, dtype=torch.float64, device=patch.device)
+    weight = zeros[:, 0].index_add(0, patch, area).clamp(min=1e-300)
+    centre = (zeros.index_add(0, patch, (a + b + c) / 3 * area[:, None]) / weight[:, None])[patch]
+    a, b, c = a - centre, b - centre, c - centre
+    return zeros[:, 0].index_add(0, patch, (a * torch.linalg.cross(b, c)).sum(1))

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Clean-up that only removes or separates: duplicates, faces without area, torn sheets, dust (docs/spec/geometry.md 13).
+
+Surviving faces and vertices keep their order.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from genesis_server.mesh.connectivity import components, ends_of, link_components
+from genesis_server.mesh.mesh import Mesh
+from genesis_server.mesh.normals import face_areas
+
+_FLAT = 1e-12  # area over squared longest edge
+_DUST_AREA = 3e-4  # of the whole area ...
+_DUST_FACES = 64  # ... and of no more faces than this, so that a leaf of a dense tree is a part and not dust
+
+
+def keep_faces(mesh: Mesh, keep: Tensor) -> Mesh:
+    """The faces of a bool [F] mask, and the vertices they use."""
+    return drop_unused_vertices(Mesh(mesh.vertices, mesh.faces[keep]))
+
+
+def drop_unused_vertices(mesh: Mesh) -> Mesh:
+    """Without vertices that no face uses."""
+    used = torch.zeros(len(mesh.vertices), dtype=torch.bool, device=mesh.faces.device)
+    used[mesh.faces.long().reshape(-1)] = True
+    number = torch.cumsum(used, 0) - 1
+    return Mesh(mesh.vertices[used], number[mesh.faces.long()].int())
+
+
+def first_of_duplicates(faces: Tensor) -> Tensor:
+    """bool [F], false for faces with the same three vertices as an earlier one."""
+    if len(faces) == 0:
+        return torch.ones(0, dtype=torch.bool, device=faces.device)
+    _, which = torch.unique(faces.long().sort(1).values, dim=0, return_inverse=True)
+    number = torch.arange(len(faces), device=faces.device)
+    first = torch.full_like(number, len(faces)).scatter_reduce_(0, which, number, "amin")
+    return first[which] == number
+
+
+def with_area(mesh: Mesh) -> Tensor:
+    """bool [F], false for faces with a repeated vertex, an edge of length zero, or area <= 1e-12 of the longest edge squared."""
+    corners = mesh.vertices.double()[mesh.faces.long()]
+    edges = (corners.roll(-1, 1) - corners).norm(dim=2)
+    area = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]).norm(dim=1) / 2
+    return (edges.amin(1) > 0) & (area > _FLAT * edges.amax(1) ** 2)
+
+
+def clean_faces(mesh: Mesh) -> Mesh:
+    """Without duplicate faces, faces without area, and unused vertices."""
+    mesh = Mesh(mesh.vertices, mesh.faces[with_area(mesh)])
+    return keep_faces(mesh, first_of_duplicates(mesh.faces))
+
+
+def split_unlinked(mesh: Mesh, links: Tensor) -> Mesh:
+    """A vertex for every fan of linked faces: sheets that are not linked come apart, and so do corners that only touch.
+
+    Args:
+        mesh: F faces.
+        links: int64 [L, 2] sides; both of a link run between the same two vertices.
+
+    Returns:
+        The same faces over new vertices, numbered by the smallest corner of their fan.
+    """
+    corner = torch.arange(3 * len(mesh.faces), device=mesh.faces.device).view(-1, 3)
+    start, end = corner.reshape(-1), corner.roll(-1, 1).reshape(-1)
+    vertex = mesh.faces.long().reshape(-1)
+    one, two = links.unbind(1)
+    same_way = vertex[one] == vertex[two]
+    pairs = torch.cat([
+        torch.stack([start[one], torch.where(same_way, start[two], end[two])], 1),
+        torch.stack([end[one], torch.where(same_way, end[two], start[two])], 1),
+    ])  # fmt: skip
+    fan = components(pairs, 3 * len(mesh.faces))
+    source = torch.empty(int(fan.max()) + 1 if len(fan) else 0, dtype=torch.int64, device=fan.device)
+    source[fan] = vertex
+    return Mesh(mesh.vertices[source], fan.view(-1, 3).int())
+
+
+def drop_dust(mesh: Mesh, links: Tensor) -> Tensor:
+    """bool [F], false for faces of components that are tiny beside the whole; never all of them."""
+    part = link_components(links, len(mesh.faces))
+    area = face_areas(mesh).double()
+    of_part = torch.zeros(int(part.max()) + 1, dtype=torch.float64, device=part.device).index_add_(0, part, area)
+    faces = torch.bincount(part)
+    dust = (of_part < _DUST_AREA * area.sum()) & (faces <= _DUST_FACES)
+    return torch.ones_like(part, dtype=torch.bool) if bool(dust.all()) else ~dust[part]
+
+
+def sides_without_link(faces: Tensor, links: Tensor) -> Tensor:
+    """int64 sides at which the surface ends, ascending."""
+    open_side = torch.ones(len(ends_of(faces)), dtype=torch.bool, device=faces.device)
+    open_side[links.reshape(-1)] = False
+    return torch.nonzero(open_side)[:, 0]
