@@ -23,7 +23,8 @@ from genesis_server.networks.sparse_unet import sample_posterior
 from genesis_server.sparse.tensor import Level, SparseTensor
 
 BATCH = 16
-SHAPE_RATE, TEXTURE_RATE = 1.5e-3, 5e-4  # the constructed start forgets above; a toy run kept its colour at 3e-4
+SHAPE_RATE, TEXTURE_RATE = 1.5e-3, 3e-4  # the constructed start loses colour at 5e-4 and more before it gains any
+WARM_UP = 200
 SCRAMBLED_UNTIL, SCRAMBLED_SHARE = 0.75, 0.7  # the last quarter sees attributes as they are
 DIVERGENCE_SHAPE, DIVERGENCE_TEXTURE = 1e-3, 2e-4
 # base colour counts most; metallic is bimodal and would take over; alpha is constant
@@ -45,7 +46,7 @@ def train_autoencoders(run: Run, seconds: float) -> None:
     first = supply.world.voxels(supply.objects(run.scaled(CALIBRATION_OBJECTS)))
     calibrate(networks["texture_encoder"], networks["texture_decoder"], texture_input(first.attributes, Level(first.coords)))
     rates = {role: SHAPE_RATE if role.startswith("shape") else TEXTURE_RATE for role in roles}
-    training = Training(run, "autoencoders", networks, rates, seconds, decay_from=0.6, average=0.998)
+    training = Training(run, "autoencoders", networks, rates, seconds, decay_from=0.6, warm_up=WARM_UP, average=0.998)
     supply.next += training.step_count * BATCH
     if training.step_count == 0:
         training.report(**_measure(run, networks, held_out))
