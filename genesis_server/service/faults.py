@@ -9,6 +9,7 @@ import sys
 
 from genesis_server.protocol.errors import ErrorCode, GenesisError, Remedy
 
+SQLITE_FULL = 13
 MAX_REASON = 500  # characters of a foreign error message that are shown; the log has all of it
 
 
@@ -24,7 +25,8 @@ def as_genesis_error(error: BaseException) -> GenesisError:
             "Close other programs, choose a lower resolution or fewer views, or use the small model.",
             Remedy.USE_MINI,
         )
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    store_full = getattr(error, "sqlite_errorcode", None) == SQLITE_FULL
+    if store_full or (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)):
         return GenesisError(
             ErrorCode.DISK_FULL, f"The disk is full: {reason}.", "Free some space; the previous result is untouched."
         )

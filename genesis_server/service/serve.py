@@ -7,7 +7,8 @@ import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from genesis_server.service.supervisor import DEFAULT_LIMITS, Limits, Supervisor
+from genesis_server.service.limits import DEFAULT_LIMITS, Limits
+from genesis_server.service.supervisor import Supervisor
 from genesis_server.service.worker_process import WORKER_COMMAND
 
 

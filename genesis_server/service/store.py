@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import secrets
 import sqlite3
 import time
@@ -17,6 +18,7 @@ from typing import Any
 
 from genesis_server.protocol.errors import ErrorCode, GenesisError
 from genesis_server.protocol.messages import MAX_LISTED_JOBS, JobInfo, JobState, Rebake, Regenerate, Submit, decode, encode
+from genesis_server.service.log import log
 
 STORE_FILE = "jobs.sqlite"
 KEPT_JOBS = 1000  # finished ones beyond this are forgotten, oldest first
@@ -42,6 +44,7 @@ class JobStore:
         Raises:
             GenesisError: ALREADY_RUNNING where another server holds it.
         """
+        self._unsaved: dict[str, JobInfo] = {}  # what could not be written, because the disk is full
         self._database = sqlite3.connect(folder / STORE_FILE, timeout=0.5, isolation_level=None)
         try:
             self._database.execute("PRAGMA locking_mode=EXCLUSIVE")
@@ -94,27 +97,32 @@ class JobStore:
         """The newest jobs, newest first."""
         return tuple(self._select("ORDER BY number DESC LIMIT ?", (MAX_LISTED_JOBS,)))
 
-    def next_queued(self) -> JobInfo | None:
-        """The job whose turn it is."""
-        rows = self._select("WHERE state = ? ORDER BY number LIMIT 1", (JobState.QUEUED,))
-        return rows[0] if rows else None
-
     def queued(self) -> list[JobInfo]:
         """All that wait, in order."""
-        return self._select("WHERE state = ? ORDER BY number", (JobState.QUEUED,))
+        return self._in_state(JobState.QUEUED)
 
     def running(self) -> list[JobInfo]:
         """Those marked as running; at the start of a server, the ones a crash has interrupted."""
-        return self._select("WHERE state = ?", (JobState.RUNNING,))
+        return self._in_state(JobState.RUNNING)
 
     def save(self, job: JobInfo) -> None:
-        """Writes a job's changed fields."""
+        """Writes a job's changed fields; on a full disk they are kept in memory until they can be written."""
+        self._unsaved[job.id] = job
         marks = ", ".join(f"{name} = ?" for name in _COLUMNS)
-        self._database.execute(f"UPDATE jobs SET {marks} WHERE id = ?", [*self._row(job), job.id])
+        try:
+            for waiting in list(self._unsaved.values()):
+                self._database.execute(f"UPDATE jobs SET {marks} WHERE id = ?", [*self._row(waiting), waiting.id])
+                del self._unsaved[waiting.id]
+        except sqlite3.OperationalError as error:
+            log(logging.ERROR, f"the job store cannot be written: {error}", job.id)
+
+    def _in_state(self, state: JobState) -> list[JobInfo]:
+        return [job for job in self._select("WHERE state = ? ORDER BY number", (state,)) if job.state == state]
 
     def _select(self, clause: str, values: tuple[Any, ...]) -> list[JobInfo]:
         rows = self._database.execute(f"SELECT {', '.join(_COLUMNS)} FROM jobs {clause}", values)
-        return [self._job(dict(zip(_COLUMNS, row, strict=True))) for row in rows]
+        jobs = [self._job(dict(zip(_COLUMNS, row, strict=True))) for row in rows]
+        return [self._unsaved.get(job.id, job) for job in jobs]
 
     @staticmethod
     def _row(job: JobInfo) -> list[Any]:

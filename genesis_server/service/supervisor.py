@@ -53,6 +53,7 @@ from genesis_server.service.connection import Keys, remove_connection, write_con
 from genesis_server.service.endpoint import Endpoint
 from genesis_server.service.faults import as_genesis_error
 from genesis_server.service.intake import checked
+from genesis_server.service.limits import DEFAULT_LIMITS, Limits
 from genesis_server.service.log import log, open_log
 from genesis_server.service.store import JobStore
 from genesis_server.service.worker_process import INBOX, WORKER_COMMAND, WorkerProcess
@@ -62,29 +63,6 @@ PARENT_EVERY = 1.0  # seconds between looks whether the parent process is there
 STATE_EVENT = "state"
 ASSETS_FOLDER = "assets"
 THUMBNAIL = "thumbnail.png"
-
-
-@dataclass(frozen=True)
-class Limits:
-    """When the supervisor loses patience.
-
-    Attributes:
-        attempts: workers that one job may cost before it fails.
-        starts: workers in a row that may end before they are ready; then jobs fail until someone submits again.
-        start_seconds: until a worker must be ready; loading torch from a cold disk takes a minute.
-        grace: seconds a cancelled job has to stop by itself; a sampler step of the large model on a CPU takes longer, a
-            killed one loses only its unfinished stage.
-        silence: seconds without any event after which a job counts as hanging; baking 8192 px on a slow machine takes minutes.
-    """
-
-    attempts: int = 2
-    starts: int = 3
-    start_seconds: float = 300.0
-    grace: float = 10.0
-    silence: float = 1800.0
-
-
-DEFAULT_LIMITS = Limits()
 
 
 @dataclass
@@ -125,8 +103,13 @@ class Supervisor:
         self._keys = Keys.fresh()
         try:
             self._endpoint = Endpoint(self._context, self._keys, port)
+        except GenesisError:
+            self._store.close()
+            raise
+        try:
             write_connection(connection_file, self._endpoint.address, self._keys, __version__)
         except GenesisError:
+            self._endpoint.close()
             self._store.close()
             raise
         self._inbox = self._context.socket(zmq.PULL)
@@ -258,7 +241,7 @@ class Supervisor:
             self._worker = WorkerProcess(self._workers, self._context, self._command)
         if self._worker is None or not self._worker.ready or self._running:
             return
-        job = self._store.next_queued()
+        job = next(iter(self._store.queued()), None)
         if job is None:
             return
         job = replace(job, state=JobState.RUNNING, attempts=job.attempts + 1, started=time.time(), stage="", step=0, steps=0)

@@ -97,7 +97,7 @@ def first_event_and_cancel(client: Client, folder: Path, options: argparse.Names
     stage = wait_for(lambda: event_of(client, job, lambda event: event.kind == "stage_started"))
     first = time.perf_counter() - began
     assert stage.job.stage == "cutout"
-    wait_for(lambda: event_of(client, job, lambda event: event.kind == "step"))
+    wait_for(lambda: event_of(client, job, lambda event: event.kind == "step" and event.job.step > 0))
     step = time.perf_counter() - began
     asked = time.perf_counter()
     client.request(Cancel(job))

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from PIL import Image, ImageDraw
 
+pytestmark = pytest.mark.slow  # loads torch in processes of its own
 PATIENCE = 120.0  # seconds; each call loads torch, the first compiles kernels
 SMALL = ("--preset", "draft", "--faces", "300", "--texture-size", "256")
 

@@ -7,8 +7,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from genesis_server.service.limits import Limits
 from genesis_server.service.serve import serve
-from genesis_server.service.supervisor import Limits
 
 HERE = Path(__file__).resolve().parent
 

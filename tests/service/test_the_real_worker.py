@@ -18,6 +18,7 @@ from genesis_server.assets import Asset
 from genesis_server.protocol.errors import ErrorCode
 from genesis_server.protocol.messages import Cancel, JobEvent, JobState, Rebake, Regenerate, Retry, Submit, Watch
 
+pytestmark = pytest.mark.slow  # loads torch in processes of its own
 PATIENCE = 120.0  # seconds for one job; the first loads torch and compiles kernels
 FAST = {"bake.faces": 300, "bake.texture_size": 256}
 

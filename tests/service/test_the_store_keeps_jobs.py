@@ -10,6 +10,7 @@ import pytest
 from genesis_server.protocol.errors import ErrorCode, GenesisError
 from genesis_server.protocol.messages import JobState, Rebake, Submit
 from genesis_server.service import store as store_module
+from genesis_server.service.faults import as_genesis_error
 from genesis_server.service.store import JobStore
 
 
@@ -35,9 +36,9 @@ def test_a_job_and_its_request_survive_reopening(tmp_path) -> None:
 
 def test_the_queue_is_first_in_first_out(store) -> None:
     first, second = store.add(Rebake("/a")), store.add(Rebake("/b"))
-    assert store.next_queued() == first
+    assert store.queued() == [first, second]
     store.save(replace(first, state=JobState.RUNNING))
-    assert store.next_queued() == second
+    assert store.queued() == [second]
     assert [job.id for job in store.running()] == [first.id]
     assert [job.id for job in store.newest()] == [second.id, first.id]
 
@@ -62,3 +63,23 @@ def test_an_unknown_job_is_named(store) -> None:
         store.get("nothing")
     assert caught.value.code == ErrorCode.JOB_UNKNOWN
     assert "nothing" in caught.value.message
+
+
+def test_on_a_full_disk_jobs_are_remembered_until_they_can_be_written(tmp_path) -> None:
+    store = JobStore(tmp_path)
+    first, second = store.add(Rebake("/a")), store.add(Rebake("/b"))
+    database = store._database
+    database.execute(f"PRAGMA max_page_count = {database.execute('PRAGMA page_count').fetchone()[0]}")
+    failed = replace(first, state=JobState.FAILED, error={"code": "disk_full", "message": "x" * 20_000})
+    store.save(failed)
+    assert store.get(first.id) == failed
+    assert store.queued() == [second]
+    with pytest.raises(Exception, match="full") as caught:
+        store.add(Rebake("/" + "c" * 20_000))
+    assert as_genesis_error(caught.value).code == ErrorCode.DISK_FULL
+    database.execute("PRAGMA max_page_count = 100000")
+    store.save(replace(second, state=JobState.FINISHED))
+    store.close()
+    again = JobStore(tmp_path)
+    assert again.get(first.id) == failed
+    again.close()
