@@ -18,7 +18,8 @@ import torch
 import warp as wp
 from torch import Tensor
 
-wp.config.quiet = True
+wp.config.log_level = wp.LOG_WARNING
+wp.set_module_options({"enable_backward": False})
 
 _NO_FACE = 2**31 - 1
 _NO_KEY = 2**63 - 1

@@ -148,14 +148,14 @@ def _studio(
     shadow = float(1.0)
     if wp.dot(n, key) > 0.0 and _any_hit(mesh, p + n * _BIAS, key, 4.0):
         shadow = 0.0
-    light = _lobe(n, v, key, base, metallic, roughness) * (2.1 * shadow)
-    light += wp.cw_mul(_lobe(n, v, fill, base, metallic, roughness), wp.vec3(0.50, 0.56, 0.66))
-    light += _lobe(n, v, rim, base, metallic, roughness) * 0.9
+    light = _lobe(n, v, key, base, metallic, roughness) * (1.35 * shadow)
+    light += wp.cw_mul(_lobe(n, v, fill, base, metallic, roughness), wp.vec3(0.24, 0.27, 0.32))
+    light += _lobe(n, v, rim, base, metallic, roughness) * 0.6
     f0 = wp.vec3(0.04, 0.04, 0.04) * (1.0 - metallic) + base * metallic
     grazing = wp.pow(1.0 - wp.max(wp.dot(n, v), 0.0), 5.0) * (1.0 - roughness) * (1.0 - roughness)
     mirror = f0 + (wp.vec3(1.0, 1.0, 1.0) - f0) * grazing
     reflected = 2.0 * wp.dot(n, v) * n - v
-    ambient = wp.cw_mul(base, _sky(n)) * ((1.0 - metallic) * 0.55) + wp.cw_mul(mirror, _sky(reflected)) * 0.8
+    ambient = wp.cw_mul(base, _sky(n)) * ((1.0 - metallic) * 0.40) + wp.cw_mul(mirror, _sky(reflected)) * 0.75
     return light + ambient * _openness(mesh, p, n, turn)
 
 
@@ -240,7 +240,7 @@ def _trace(
                     metallic = orm[2]
                     roughness = orm[1]
                     if mode == CLAY or mode == WIRE:  # noqa: SIM109
-                        linear = wp.vec3(0.55, 0.55, 0.55)
+                        linear = wp.vec3(0.42, 0.42, 0.42)
                         metallic = 0.0
                         roughness = 0.7
                     if mode == WIRE:

@@ -22,7 +22,8 @@ STEEP = math.cos(math.radians(78))  # a true normal must keep at least this cosi
 AREA_WEIGHT = 0.1  # radians per unit of area: small charts merge first
 PERIMETER_WEIGHT = 0.02  # radians per multiple of a circle's compactness: round charts merge first
 SMOOTHING_ROUNDS = 6  # of the normals that merging looks at: averages over about 10 faces' width
-REFINE_ROUNDS = 8  # border smoothing; more changes nothing visible
+REFINE_ROUNDS = 30  # a border moves by one face per round, towards where both axes see the faces equally well
+FACING_WEIGHT = 4.0  # of that, against a short border
 SMALL_CHART = 2e-3  # of the whole area: absorbed by a neighbour if the true normals allow it
 _MAX_ROUNDS = 400  # mutual merging needs about 40 rounds; a bound, not a setting
 
@@ -212,7 +213,7 @@ def _smooth_borders(chart: Tensor, near: Adjacency, normals: Tensor) -> Tensor:
         score = torch.zeros(key.shape[0], dtype=torch.float64, device=chart.device)
         score.index_add_(0, inverse, torch.cat([share[here], torch.zeros(border.shape[0], device=chart.device).double()]))
         facing = (axis[candidate] * normals[face]).sum(1).double()
-        score = torch.where(facing > math.cos(1.2 * CONE), score + facing, score - 10)
+        score = torch.where(facing > math.cos(1.2 * CONE), score + FACING_WEIGHT * facing, score - 10)
         score += 1e-5 * (chart[face] == candidate)  # stay on a tie
         best = torch.full((faces,), -math.inf, dtype=torch.float64, device=chart.device)
         best.scatter_reduce_(0, face, score, "amax")

@@ -25,6 +25,7 @@ _TURNS = 24  # directions tried for the smallest rectangle of a chart, within a 
 _MAX_SCALE = 4.0  # a chart seen this steeply would blow up without gaining detail
 _OVERLAP_SIDE = 1536  # charts are tested for overlap on about this many cells squared
 _PACK_ROUNDS = 4
+_INTERLOCK = 0.9  # bitmaps need about this share of the space of their rectangles
 _GOOD_FILL = 0.985  # of the atlas' height used: another round would gain under one percent of density
 _FINER = 1.015  # the full grid fits charts a little tighter than the half grid on which the density is searched
 _MAX_SHRINKS = 100
@@ -93,8 +94,8 @@ def pack_atlas(flat: Tensor, chart: Tensor, texture_size: int) -> Tensor:
     """
     side = min(texture_size, PACK_SIZE)
     low, high = _bounds(flat, chart, int(chart.max()) + 1)
-    density = side * 0.85 / float((_doubled_area(flat).abs().sum() / 2).sqrt())
-    half = _largest_density(flat, chart, low, high, side // 2, PADDING // 2, density / 2)
+    guess = _expected_density(high - low, side // 2, PADDING // 2)
+    half = _largest_density(flat, chart, low, high, side // 2, PADDING // 2, guess)
     density = 2 * half * _FINER
     for _ in range(_MAX_SHRINKS):
         placed, height = _pack(flat * density, chart, low * density, high * density, side, PADDING)
@@ -106,6 +107,14 @@ def pack_atlas(flat: Tensor, chart: Tensor, texture_size: int) -> Tensor:
         f"{low.shape[0]} charts do not fit into a texture of {texture_size} pixels.",
         "Use a larger texture or fewer faces.",
     )
+
+
+def _expected_density(size: Tensor, side: int, padding: int) -> float:
+    """Density at which the charts' padded rectangles [C, 2] would fill the square, allowing for interlocking."""
+    a = float(size.prod(1).sum()) * _INTERLOCK
+    b = float(size.sum()) * (padding + 1) * _INTERLOCK
+    c = size.shape[0] * (padding + 1) ** 2 * _INTERLOCK - side**2
+    return (math.sqrt(b * b - 4 * a * min(c, -1.0)) - b) / (2 * a)
 
 
 def _largest_density(flat: Tensor, chart: Tensor, low: Tensor, high: Tensor, side: int, padding: int, density: float) -> float:
@@ -128,7 +137,7 @@ def _largest_density(flat: Tensor, chart: Tensor, low: Tensor, high: Tensor, sid
 
 
 def _pack(flat: Tensor, chart: Tensor, low: Tensor, high: Tensor, side: int, padding: int) -> tuple[Tensor | None, int]:
-    """Charts in cells, packed into a strip of width `side`; None when they do not fit into twice its height."""
+    """Charts in cells, packed into a strip of width `side`; None when they do not fit into 5/4 of its height."""
     margin = padding // 2 + 1
     corners, boxes, height, width = _spread(flat, chart, low, high, margin)
     longest = int(boxes[:, 2:].max())
@@ -137,9 +146,9 @@ def _pack(flat: Tensor, chart: Tensor, low: Tensor, high: Tensor, side: int, pad
     covered = (rasterize(corners.float(), height, width, reach=0.71).face >= 0).float()
     covered = torch.nn.functional.max_pool2d(covered[None, None], padding + 1, stride=1, padding=padding // 2)[0, 0]
     order = torch.argsort(boxes[:, 2:].sum(1), descending=True, stable=True)
-    placement = place_bitmaps((covered > 0).to(torch.uint8), boxes[order], side, 2 * side)
+    placement = place_bitmaps((covered > 0).to(torch.uint8), boxes[order], side, 5 * side // 4, max(1, side // 512))
     if not placement.fits:
-        return None, 2 * side
+        return None, 5 * side // 4
     position, turn = torch.empty_like(boxes[:, :2]), torch.empty_like(order)
     position[order], turn[order] = placement.position, placement.turn
     local = corners - boxes[chart, None, :2].double()

@@ -32,6 +32,7 @@ MODES = {
     "roughness": trace.ROUGHNESS,
 }
 FIELD_OF_VIEW = math.radians(30)
+_FRAME_MARGIN = 1.04
 SAMPLES = 2  # squared rays per pixel
 SHEET_BACKGROUND = (58, 60, 64)
 _ALPHA_MODES = {"OPAQUE": trace.OPAQUE, "MASK": trace.MASK, "BLEND": trace.BLEND}
@@ -47,7 +48,7 @@ class View:
         azimuth: degrees around z; 0 is the front (from -y), 90 looks from +x.
         elevation: degrees above the horizon.
         mode: one of `MODES`.
-        distance: from the origin; None frames the unit cube's inscribed square as `front_camera` does.
+        distance: from the origin; None is the nearest at which the whole model is in the picture.
     """
 
     azimuth: float = 0.0
@@ -56,23 +57,27 @@ class View:
     distance: float | None = None
 
 
-THREE_QUARTERS = View(azimuth=35, elevation=20, distance=2.35)
-SHEET_VIEWS = tuple(View(azimuth, 15, distance=2.35) for azimuth in (0, 90, 180, 270))
+FRONT_DISTANCE = 0.5 / math.tan(FIELD_OF_VIEW / 2)  # the unit square through the origin just fills the picture
+THREE_QUARTERS = View(azimuth=35, elevation=20)
+SHEET_VIEWS = tuple(View(azimuth, 15) for azimuth in (0, 90, 180, 270))
 
 
 def front_camera() -> Camera:
     """genesis-mini's input camera: on -y at 0.5 / tan 15 degrees, looking at the origin, 30 degrees wide."""
-    return camera_at(View())
+    return camera_at(View(distance=FRONT_DISTANCE), np.zeros((1, 3)))
 
 
-def camera_at(view: View) -> Camera:
-    """The camera of a view; always upright."""
+def camera_at(view: View, vertices: np.ndarray) -> Camera:
+    """The camera of a view of a model with these vertices [V, 3]; always upright."""
     tangent = math.tan(FIELD_OF_VIEW / 2)
-    distance = 0.5 / tangent if view.distance is None else view.distance
     azimuth, elevation = math.radians(view.azimuth), math.radians(view.elevation)
     back = np.array([math.sin(azimuth) * math.cos(elevation), -math.cos(azimuth) * math.cos(elevation), math.sin(elevation)])
     right = np.array([math.cos(azimuth), math.sin(azimuth), 0.0])
     up = np.cross(back, right)
+    distance = view.distance
+    if distance is None:
+        reach = np.maximum(np.abs(vertices @ right), np.abs(vertices @ up)) / tangent + vertices @ back
+        distance = float(reach.max()) * _FRAME_MARGIN
     return Camera(tuple(back * distance), tuple(right), tuple(up), tuple(-back), tangent)
 
 
@@ -100,7 +105,7 @@ def render_views(
     scene = _scene(model, device)
     pictures = []
     for view in views:
-        camera = camera_at(view)
+        camera = camera_at(view, model.vertices)
         frame = np.stack([camera.right, camera.up, -np.array(camera.forward)], 1)
         lights = [tuple(frame @ (np.array(light) / np.linalg.norm(light))) for light in _LIGHTS]
         raw = scene.picture(camera, size, MODES[view.mode], SAMPLES, lights).cpu().numpy()

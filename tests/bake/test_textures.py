@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Baked textures show the true colour of the surface everywhere (docs/spec/geometry.md 18, 21)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from genesis_server.bake.material import Material
+from genesis_server.bake.textures import alpha_mode, bake_textures, fill_gutters
+from genesis_server.bake.unwrap import unwrap
+from genesis_server.bake.unwrapped import UnwrappedMesh
+from genesis_server.ovoxel.voxels import OVoxel
+from genesis_server.protocol.errors import ErrorCode, GenesisError
+from genesis_server.protocol.parameters import BakeSettings
+from tests import analytic
+
+SIZE, RESOLUTION = 512, 64
+
+
+def bake(solid: analytic.Solid) -> tuple[UnwrappedMesh, Material]:
+    mesh, voxels = analytic.dual_mesh(solid, RESOLUTION)
+    unwrapped = unwrap(mesh, SIZE)
+    return unwrapped, bake_textures(unwrapped, mesh, voxels, BakeSettings(texture_size=SIZE))
+
+
+@pytest.fixture(scope="module", params=["rounded_box", "torus", "thin_sheet"])
+def baked(request: pytest.FixtureRequest) -> tuple[analytic.Solid, UnwrappedMesh, Material]:
+    solid = getattr(analytic, request.param)()
+    return solid, *bake(solid)
+
+
+def sample(picture: np.ndarray, uv: np.ndarray) -> np.ndarray:
+    """Bilinear, as a renderer would; uv in bake space [n, 2]."""
+    height, width = picture.shape[:2]
+    x, y = (uv * [width, height] - 0.5).astype(np.float32).T
+    parts = [
+        cv2.remap(picture[..., c].astype(np.float32), x[None], y[None], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        for c in range(picture.shape[2])
+    ]
+    return np.stack([part[0] for part in parts], 1)
+
+
+def surface_points(mesh: UnwrappedMesh, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Points spread evenly over the surface, and their uvs."""
+    rng = np.random.default_rng(0)
+    corners = mesh.vertices.double()[mesh.faces.long()]
+    area = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]).norm(dim=1).numpy()
+    face = rng.choice(len(area), count, p=area / area.sum())
+    weight = rng.dirichlet([1, 1, 1], count)[:, :, None]
+    uv = mesh.uvs.double()[mesh.faces.long()].numpy()[face]
+    return (corners.numpy()[face] * weight).sum(1), (uv * weight).sum(1)
+
+
+def test_texels_have_the_true_colour(baked: tuple[analytic.Solid, UnwrappedMesh, Material]) -> None:
+    solid, mesh, material = baked
+    points, uv = surface_points(mesh, 20_000)
+    truth = solid.colour(points) * 255
+    colour = np.abs(sample(material.base_color[..., :3], uv) - truth[:, :3])
+    # a 64 grid and 512 pixels are a quarter of the issue's 256 and 2048: at most its limits, 2 and 12 levels of 255
+    assert colour.mean() < 1 and np.quantile(colour, 0.99) < 4 and colour.max() < 12
+    surface = np.abs(sample(material.metallic_roughness, uv)[:, [2, 1]] - truth[:, 3:5])
+    assert surface.mean() < 1 and np.quantile(surface, 0.99) < 4
+
+
+def test_seams_do_not_show_in_small_mip_levels(baked: tuple[analytic.Solid, UnwrappedMesh, Material]) -> None:
+    """Both sides of every seam edge differ by at most 4 levels on average, where a mip texel is as wide as the padding.
+
+    That is level 2 here, with 4 texels of padding, and level 3 at 2048 pixels with 8, where the issue asks for it.
+    """
+    _, mesh, material = baked
+    mip = cv2.resize(material.base_color[..., :3], (SIZE // 4, SIZE // 4), interpolation=cv2.INTER_AREA)
+    faces = mesh.faces.long()
+    ends = torch.stack([faces, faces.roll(-1, 1)], 2).reshape(-1, 2)
+    source = mesh.source_vertex[ends]
+    order = source.argsort(1)
+    ends, source = ends.gather(1, order), source.gather(1, order)
+    _, inverse = torch.unique(source, dim=0, return_inverse=True)
+    by_edge = torch.argsort(inverse, stable=True)
+    a, b = by_edge[:-1], by_edge[1:]
+    seam = (inverse[a] == inverse[b]) & (ends[a] != ends[b]).any(1)
+    middle = mesh.uvs[ends].mean(1).double().numpy()
+    difference = np.abs(sample(mip, middle[a[seam]]) - sample(mip, middle[b[seam]]))
+    assert int(seam.sum()) > 50
+    assert difference.mean() <= 4
+
+
+def test_no_texel_is_left_black(baked: tuple[analytic.Solid, UnwrappedMesh, Material]) -> None:
+    """The closed form never goes below 0.1 in any colour channel."""
+    assert baked[2].base_color[..., :3].min() >= 25
+
+
+def test_holes_in_the_data_take_the_nearest_voxel() -> None:
+    mesh, voxels = analytic.dual_mesh(analytic.sphere(), 32)
+    keep = ~((voxels.coords[:, 2] > 24) & (voxels.coords[:, 0] > 12))  # a bite of several voxels
+    bitten = OVoxel(
+        voxels.coords[keep], voxels.dual_vertices[keep], voxels.intersected[keep], 32, None, voxels.attributes[keep]
+    )
+    material = bake_textures(unwrap(mesh, 128), mesh, bitten, BakeSettings(texture_size=128))
+    assert material.base_color[..., :3].min() >= 25
+
+
+def test_both_sides_of_a_thin_wall_keep_their_own_colour() -> None:
+    def two_sided(points: np.ndarray) -> np.ndarray:
+        top = points[:, 2] > 0.08 * np.sin(8 * points[:, 0]) * np.cos(6 * points[:, 1])
+        values = np.full((len(points), 6), 0.9)
+        values[:, 0] = np.where(top, 0.9, 0.2)
+        return values
+
+    solid = replace(analytic.thin_sheet(0.05), colour=two_sided)  # a little over three voxels thick
+    mesh, material = bake(solid)
+    points, uv = surface_points(mesh, 5000)
+    away = np.abs(points[:, :2]).max(1) < 0.38  # the rim is where the colours meet
+    wrong = np.abs(sample(material.base_color[..., :1], uv[away])[:, 0] - solid.colour(points[away])[:, 0] * 255) > 40
+    assert wrong.mean() == 0
+
+
+@pytest.mark.parametrize(
+    ("alpha", "mode"),
+    [
+        (np.ones(10_000), "OPAQUE"),
+        (np.where(np.arange(10_000) < 9, 0.2, 1.0), "OPAQUE"),  # fewer than a thousandth: noise
+        (np.where(np.arange(10_000) < 3000, 0.0, 1.0), "MASK"),
+        (np.where(np.arange(10_000) < 3000, 0.03, 0.99), "MASK"),
+        (np.where(np.arange(10_000) < 3000, 0.4, 1.0), "BLEND"),
+        (np.linspace(0, 1, 10_000), "BLEND"),
+    ],
+)
+def test_alpha_mode_follows_the_data(alpha: np.ndarray, mode: str) -> None:
+    assert alpha_mode(torch.from_numpy(alpha).float()) == mode
+
+
+def test_alpha_is_written_unless_opaque() -> None:
+    def glass(points: np.ndarray) -> np.ndarray:
+        values = analytic.smooth_colour(points)
+        values[:, 5] = 0.5
+        return values
+
+    mesh, voxels = analytic.dual_mesh(replace(analytic.sphere(), colour=glass), 32)
+    unwrapped = unwrap(mesh, 128)
+    auto = bake_textures(unwrapped, mesh, voxels, BakeSettings(texture_size=128))
+    assert auto.alpha_mode == "BLEND" and (auto.base_color[..., 3] == 128).all() and auto.double_sided
+    forced = bake_textures(unwrapped, mesh, voxels, BakeSettings(texture_size=128, alpha="opaque"))
+    assert forced.alpha_mode == "OPAQUE" and (forced.base_color[..., 3] == 255).all()
+
+
+def test_gutters_take_the_nearest_texel() -> None:
+    covered = np.zeros((40, 60), bool)
+    covered[5:10, 5:10] = covered[30:35, 50:55] = True
+    picture = np.zeros((40, 60, 1), np.uint8)
+    picture[5:10, 5:10], picture[30:35, 50:55] = 100, 200
+    filled = fill_gutters(picture, covered)
+    assert set(np.unique(filled)) == {100, 200}
+    assert filled[0, 0] == 100 and filled[39, 59] == 200 and filled[20, 12] == 100
+
+
+def test_progress_is_reported_and_can_cancel() -> None:
+    mesh, voxels = analytic.dual_mesh(analytic.sphere(), 16)
+    unwrapped, steps = unwrap(mesh, 64), []
+    bake_textures(unwrapped, mesh, voxels, BakeSettings(texture_size=64), on_step=lambda *step: steps.append(step))
+    assert steps == [(0, 1), (1, 1)]
+
+    def stop(step: int, steps: int) -> None:
+        raise GenesisError(ErrorCode.CANCELLED, "Stopped.")
+
+    with pytest.raises(GenesisError):
+        bake_textures(unwrapped, mesh, voxels, BakeSettings(texture_size=64), on_step=stop)
+
+
+def test_a_bare_shape_cannot_be_baked() -> None:
+    mesh, voxels = analytic.dual_mesh(analytic.sphere(), 16)
+    with pytest.raises(GenesisError):
+        bake_textures(unwrap(mesh, 64), mesh, replace(voxels, attributes=None), BakeSettings(texture_size=64))

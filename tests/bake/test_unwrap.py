@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Unwrapping gives every face its own place in the atlas, unmirrored, at one density (docs/spec/geometry.md 16, 18.2)."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from genesis_server.bake.unwrap import unwrap
+from genesis_server.bake.unwrapped import UnwrappedMesh
+from genesis_server.mesh.mesh import Mesh
+from genesis_server.protocol.errors import ErrorCode, GenesisError
+from native_ext.rasterize import overdraw, rasterize
+from tests import analytic
+
+SOLIDS = {
+    "sphere": analytic.sphere(),
+    "rounded_box": analytic.rounded_box(),
+    "torus": analytic.torus(),
+    "thin_sheet": analytic.thin_sheet(0.06),
+    "noisy_blob": analytic.noisy_blob(),
+}
+SIZE = 512
+
+
+@pytest.fixture(scope="module", params=SOLIDS)
+def pair(request: pytest.FixtureRequest) -> tuple[Mesh, UnwrappedMesh]:
+    mesh, _ = analytic.dual_mesh(SOLIDS[request.param], 48)
+    return mesh, unwrap(mesh, SIZE)
+
+
+def uv_areas(mesh: UnwrappedMesh) -> np.ndarray:
+    """Signed areas in the atlas; negative is unmirrored because v grows downward."""
+    uv = mesh.uvs.double()[mesh.faces.long()]
+    a, b = uv[:, 1] - uv[:, 0], uv[:, 2] - uv[:, 0]
+    return ((a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]) / 2).numpy()
+
+
+def areas(mesh: Mesh | UnwrappedMesh) -> np.ndarray:
+    corners = mesh.vertices.double()[mesh.faces.long()]
+    return (torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]).norm(dim=1) / 2).numpy()
+
+
+def test_every_face_survives_with_its_corners(pair: tuple[Mesh, UnwrappedMesh]) -> None:
+    mesh, result = pair
+    assert torch.equal(result.vertices, mesh.vertices[result.source_vertex])
+    before = mesh.faces.long().sort(1).values
+    after = result.source_vertex[result.faces.long()].sort(1).values
+    assert torch.equal(torch.unique(before, dim=0), torch.unique(after, dim=0))
+    assert len(result.faces) == len(mesh.faces)
+
+
+def test_no_face_is_flat_or_mirrored(pair: tuple[Mesh, UnwrappedMesh]) -> None:
+    assert (areas(pair[1]) > 0).all()
+    assert (uv_areas(pair[1]) < 0).all()
+
+
+def test_charts_do_not_overlap(pair: tuple[Mesh, UnwrappedMesh]) -> None:
+    corners = pair[1].uvs[pair[1].faces.long()] * SIZE
+    crowded = int((overdraw(corners, SIZE, SIZE) > 1).sum())
+    # a fold narrower than the grid on which overlap is tested may hide; a whole overlapping chart would be hundreds of texels
+    assert crowded <= 4
+
+
+def test_charts_keep_the_padding(pair: tuple[Mesh, UnwrappedMesh]) -> None:
+    corners = pair[1].uvs[pair[1].faces.long()] * SIZE
+    face = rasterize(corners, SIZE, SIZE, reach=1.45).face.long()  # charts closer than 3.9 texels would touch
+    chart = torch.where(face >= 0, pair[1].chart.long()[face], -1)
+    for a, b in ((chart[1:], chart[:-1]), (chart[:, 1:], chart[:, :-1])):
+        assert not bool(((a != b) & (a >= 0) & (b >= 0)).any())
+
+
+def test_density_is_the_same_in_every_chart(pair: tuple[Mesh, UnwrappedMesh]) -> None:
+    chart = pair[1].chart.numpy()
+    density = np.sqrt(np.bincount(chart, -uv_areas(pair[1])) / np.bincount(chart, areas(pair[1])))
+    big = np.bincount(chart, areas(pair[1])) > 1e-3  # tiny charts: a steep face may reach the scale limit
+    assert np.ptp(density[big]) <= 0.02 * density[big].mean()
+
+
+def test_the_atlas_is_used(pair: tuple[Mesh, UnwrappedMesh]) -> None:
+    use = -uv_areas(pair[1]).sum()
+    # at 512 pixels the 4 texel padding alone costs a rough object (hundreds of charts) half of the atlas
+    assert use > (0.3 if pair[1].chart.max() > 60 else 0.5)
+    assert pair[1].uvs.min() >= 0 and pair[1].uvs.max() <= 1
+
+
+def test_normals_are_smooth_across_seams(pair: tuple[Mesh, UnwrappedMesh]) -> None:
+    result = pair[1]
+    assert torch.allclose(result.normals.norm(dim=1), torch.ones(len(result.normals)), atol=1e-5)
+    order = torch.argsort(result.source_vertex)
+    same = result.source_vertex[order][1:] == result.source_vertex[order][:-1]
+    assert torch.equal(result.normals[order][1:][same], result.normals[order][:-1][same])
+
+
+def test_unwrapping_twice_gives_the_same_bytes() -> None:
+    mesh, _ = analytic.dual_mesh(analytic.noisy_blob(), 32)
+    first, second = unwrap(mesh, 256), unwrap(mesh, 256)
+    assert torch.equal(first.uvs, second.uvs) and torch.equal(first.faces, second.faces)
+
+
+def test_slivers_get_area_in_the_texture() -> None:
+    vertices = torch.tensor([[0, 0, 0], [0.5, 0, 0], [0.25, 1e-9, 0], [0, 0.5, 0], [0.5, 0.5, 0]]).float()
+    faces = torch.tensor([[0, 1, 2], [0, 2, 3], [1, 4, 2], [2, 4, 3], [0, 0, 1]]).int()
+    result = unwrap(Mesh(vertices, faces), 128)
+    assert len(result.faces) == 4  # the face without area is gone, the sliver is not
+    assert (uv_areas(result) < -1e-9).all()
+
+
+def test_a_ramp_that_winds_over_itself_is_cut() -> None:
+    """A spiral staircase projects onto itself three times although all of its normals point up."""
+    turn = np.linspace(0, 6 * np.pi, 181)
+    rim = np.stack([0.4 * np.cos(turn), 0.4 * np.sin(turn), 0.02 * turn], 1)
+    hub = np.stack([0.1 * np.cos(turn), 0.1 * np.sin(turn), 0.02 * turn], 1)
+    n = len(turn)
+    i = np.arange(n - 1)
+    faces = np.concatenate([np.stack([n + i, i, i + 1], 1), np.stack([n + i, i + 1, n + i + 1], 1)])
+    mesh = Mesh(torch.from_numpy(np.concatenate([rim, hub])).float(), torch.from_numpy(faces).int())
+    result = unwrap(mesh, 256)
+    assert int((overdraw(result.uvs[result.faces.long()] * 256, 256, 256) > 1).sum()) == 0
+    assert 3 <= int(result.chart.max()) + 1 <= 16
+
+
+@pytest.mark.parametrize("vertices", [torch.zeros(3, 3), torch.full((3, 3), float("nan"))])
+def test_a_mesh_without_area_is_refused(vertices: torch.Tensor) -> None:
+    with pytest.raises(GenesisError) as error:
+        unwrap(Mesh(vertices, torch.tensor([[0, 1, 2]]).int()), 256)
+    assert error.value.code is ErrorCode.BAD_MESH
