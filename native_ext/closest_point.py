@@ -13,7 +13,7 @@ import torch
 import warp as wp
 from torch import Tensor
 
-wp.config.log_level = wp.LOG_WARNING
+wp.config.log_level = wp.LOG_ERROR
 wp.set_module_options({"enable_backward": False})
 
 _TIE = 1e-6  # faces whose distances differ by less, relative to the size of the coordinates, are equally near (float32)

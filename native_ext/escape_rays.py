@@ -11,7 +11,7 @@ import torch
 import warp as wp
 from torch import Tensor
 
-wp.config.log_level = wp.LOG_WARNING
+wp.config.log_level = wp.LOG_ERROR
 wp.set_module_options({"enable_backward": False})
 
 

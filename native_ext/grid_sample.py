@@ -14,7 +14,7 @@ from torch import Tensor
 
 from native_ext.voxel_lookup import VoxelLookup
 
-wp.config.log_level = wp.LOG_WARNING
+wp.config.log_level = wp.LOG_ERROR
 wp.set_module_options({"enable_backward": False})
 
 NO_DATA_WEIGHT = 1e-3  # below this sum of weights a value is unknown (docs/spec/geometry.md 18.8)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 import warp as wp
 
-wp.config.log_level = wp.LOG_WARNING  # no start-up banner in the user's terminal
+wp.config.log_level = wp.LOG_ERROR  # no start-up banner in the user's terminal
 wp.init()
 
 # No gradients are needed, and long unrolled loops would triple the time of the first compilation.
