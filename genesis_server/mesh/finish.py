@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From an extracted surface to a mesh worth exporting: the chain of clean-up and simplification (docs/spec/geometry.md 13, 14, 17.2).
+"""From an extracted surface to a mesh worth exporting: clean-up and simplification (docs/spec/geometry.md 13, 14, 17.2).
 
 Order matters. Sheets that touch are told apart before anything is oriented; fins of stray flags, which hang on the
 surface by edges of three faces, come loose as small components and go; then winding, then holes (they need winding), then
@@ -13,12 +13,13 @@ import torch
 from genesis_server.mesh.connectivity import edges_of, pair_sides
 from genesis_server.mesh.holes import fill_holes
 from genesis_server.mesh.mesh import Mesh
-from genesis_server.mesh.orientation import clashing, orient
-from genesis_server.mesh.repair import clean_faces, drop_dust, keep_faces, split_unlinked
+from genesis_server.mesh.orientation import agreeing_links, orient
+from genesis_server.mesh.repair import clean_faces, drop_dust, keep_faces, separate_sheets
 from genesis_server.mesh.simplify import FACES_MIN, simplify
 from genesis_server.protocol.errors import ErrorCode, GenesisError
 
 _HOLE_EDGES = 24  # perimeter of the largest hole to close, in median edges: a gap of about seven voxels
+_ATTEMPTS = 3  # to meet the target with the mended holes counted in
 _HOLE_PERIMETER = 0.03  # and at least this, in units of the model's box (docs/spec/geometry.md 13.3)
 
 
@@ -44,8 +45,16 @@ def finish_mesh(mesh: Mesh, faces: int) -> Mesh:
     mesh = repair(mesh)
     if len(mesh.faces) == 0:
         raise GenesisError(ErrorCode.BAD_MESH, "The mesh has no face with an area.", "Generate the shape with another seed.")
-    fewer = simplify(mesh, faces)
-    return mesh if fewer is mesh else _separate(clean_faces(fewer))
+    aim = faces
+    for _ in range(_ATTEMPTS):
+        fewer = simplify(mesh, aim)
+        if fewer is mesh:
+            return mesh
+        fewer = _mend(fewer)
+        if len(fewer.faces) <= faces:
+            break
+        aim = max(aim - (len(fewer.faces) - faces), FACES_MIN)  # the mended holes were one face too many
+    return fewer if len(fewer.faces) >= FACES_MIN else mesh
 
 
 def repair(mesh: Mesh) -> Mesh:
@@ -54,17 +63,17 @@ def repair(mesh: Mesh) -> Mesh:
     if len(mesh.faces) == 0:
         return mesh
     mesh = keep_faces(mesh, drop_dust(mesh, pair_sides(mesh, edges_of(mesh.faces))))
-    links = pair_sides(mesh, edges_of(mesh.faces))
-    mesh = orient(mesh, links)
-    links = links[~clashing(mesh.faces, links)]
-    mesh = clean_faces(fill_holes(mesh, links, _hole_limit(mesh)))
-    return _separate(mesh)
+    return _mend(orient(mesh, pair_sides(mesh, edges_of(mesh.faces))))
 
 
-def _separate(mesh: Mesh) -> Mesh:
-    """Vertices of their own for sheets that only touch, so that no edge has more than two faces."""
-    links = pair_sides(mesh, edges_of(mesh.faces))
-    return split_unlinked(mesh, links[~clashing(mesh.faces, links)])
+def _mend(mesh: Mesh) -> Mesh:
+    """An oriented mesh without duplicates, faces without area, crumbs, small holes, or edges of more than two faces."""
+    mesh = clean_faces(mesh)
+    if len(mesh.faces) == 0:
+        return mesh
+    mesh = keep_faces(mesh, drop_dust(mesh, agreeing_links(mesh)))
+    mesh = clean_faces(fill_holes(mesh, agreeing_links(mesh), _hole_limit(mesh)))
+    return separate_sheets(mesh, agreeing_links(mesh))
 
 
 def _hole_limit(mesh: Mesh) -> float:

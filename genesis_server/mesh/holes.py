@@ -38,22 +38,14 @@ def fill_holes(mesh: Mesh, links: Tensor, perimeter_max: float) -> Mesh:
         return mesh
     points = mesh.vertices.double().cpu().numpy()
     start = mesh.faces.long().reshape(-1).cpu().numpy()
-    part = link_components(links, len(mesh.faces))
-    area = torch.zeros(int(part.max()) + 1, dtype=torch.float64, device=part.device)
-    area = area.index_add_(0, part, face_areas(mesh).double()).cpu().numpy()
-    part = part.cpu().numpy()
-    by_size: dict[int, list[np.ndarray]] = {}
-    for loop in loops:
-        around = start[loop]
-        length = np.linalg.norm(points[np.roll(around, -1)] - points[around], axis=1).sum()
-        if len(loop) >= 3 and length <= perimeter_max:
-            room = _RIM_SHARE * area[part[loop // 3]].max()
-            if _area(points[around]) <= room:
-                by_size.setdefault(len(loop), []).append(around[::-1])
+    room = _RIM_SHARE * _area_around(mesh, links)
     vertices, faces = [points], [mesh.faces.cpu().numpy()]
     extra = len(points)
-    for size, rings in sorted(by_size.items()):
-        ring = np.stack(rings)
+    for size in sorted({len(loop) for loop in loops} - {1, 2}):
+        sides = np.array([loop for loop in loops if len(loop) == size])
+        ring = start[sides][:, ::-1]
+        length, area = _measure(points[ring])
+        ring = ring[(length <= perimeter_max) & (area <= room[sides // 3].max(1))]
         if size <= _CLIPPED:
             faces.append(_least_area(points, ring))
             continue
@@ -68,7 +60,7 @@ def fill_holes(mesh: Mesh, links: Tensor, perimeter_max: float) -> Mesh:
     )
 
 
-def _loops(rim: Tensor, faces: Tensor) -> list[np.ndarray]:
+def _loops(rim: Tensor, faces: Tensor) -> list[list[int]]:
     """Simple closed loops of sides, each running with its faces."""
     sides = rim.tolist()
     start = dict(zip(sides, faces.long().reshape(-1)[rim].tolist(), strict=True))
@@ -86,7 +78,7 @@ def _loops(rim: Tensor, faces: Tensor) -> list[np.ndarray]:
             vertex = end[path[-1]]
             if vertex in place:  # back where the path has been: what lies between is a loop of its own
                 first = place[vertex]
-                loops.append(np.array(path[first:]))
+                loops.append(path[first:])
                 for done in path[first:]:
                     del place[start[done]]
                 path = path[:first]
@@ -98,10 +90,19 @@ def _loops(rim: Tensor, faces: Tensor) -> list[np.ndarray]:
     return loops
 
 
-def _area(ring: np.ndarray) -> float:
-    """Area of the fan around the middle, an upper bound good enough to tell a hole from a sheet's rim."""
-    spokes = ring - ring.mean(0)
-    return float(np.linalg.norm(np.cross(spokes, np.roll(spokes, -1, 0)), axis=1).sum() / 2)
+def _area_around(mesh: Mesh, links: Tensor) -> np.ndarray:
+    """Area [F] of the component of each face."""
+    part = link_components(links, len(mesh.faces))
+    total = torch.zeros(int(part.max()) + 1, dtype=torch.float64, device=part.device)
+    return total.index_add_(0, part, face_areas(mesh).double())[part].cpu().numpy()
+
+
+def _measure(rings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Perimeters and areas [n] of rings [n, k, 3]; the area of the fan around the mean tells a hole from a sheet's rim."""
+    spokes = rings - rings.mean(1, keepdims=True)
+    following = np.roll(spokes, -1, 1)
+    length = np.linalg.norm(following - spokes, axis=2).sum(1)
+    return length, np.linalg.norm(np.cross(spokes, following), axis=2).sum(1) / 2
 
 
 def _middles(rings: np.ndarray) -> np.ndarray:

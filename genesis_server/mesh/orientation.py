@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from genesis_server.mesh.connectivity import ends_of
+from genesis_server.mesh.connectivity import edges_of, ends_of, pair_sides
 from genesis_server.mesh.mesh import Mesh
 from genesis_server.mesh.normals import face_crosses
 from native_ext.escape_rays import escape_votes
@@ -27,6 +27,12 @@ def clashing(faces: Tensor, links: Tensor) -> Tensor:
     """bool [L], links whose two faces run along their edge in the same direction."""
     start, end = faces.long().reshape(-1), ends_of(faces)
     return start[links[:, 0]] != end[links[:, 1]]
+
+
+def agreeing_links(mesh: Mesh) -> Tensor:
+    """int64 [L, 2], links whose faces are wound alike; the others are seams of what cannot be oriented."""
+    links = pair_sides(mesh, edges_of(mesh.faces))
+    return links[~clashing(mesh.faces, links)]
 
 
 def flip(faces: Tensor, mask: Tensor) -> Tensor:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from genesis_server.mesh.connectivity import components, ends_of, link_components
+from genesis_server.mesh.connectivity import components, edges_of, ends_of, link_components
 from genesis_server.mesh.mesh import Mesh
 from genesis_server.mesh.normals import face_areas
+from genesis_server.mesh.orientation import agreeing_links
 
 _FLAT = 1e-12  # area over squared longest edge
 _DUST_AREA = 3e-4  # of the whole area ...
@@ -35,14 +36,16 @@ def first_of_duplicates(faces: Tensor) -> Tensor:
     """bool [F], false for faces with the same three vertices as an earlier one."""
     if len(faces) == 0:
         return torch.ones(0, dtype=torch.bool, device=faces.device)
-    _, which = torch.unique(faces.long().sort(1).values, dim=0, return_inverse=True)
+    low, middle, high = faces.long().sort(1).values.unbind(1)
+    pair = torch.unique((low << 32) | middle, return_inverse=True)[1]
+    which = torch.unique(pair << 32 | high, return_inverse=True)[1]
     number = torch.arange(len(faces), device=faces.device)
     first = torch.full_like(number, len(faces)).scatter_reduce_(0, which, number, "amin")
     return first[which] == number
 
 
 def with_area(mesh: Mesh) -> Tensor:
-    """bool [F], false for faces with a repeated vertex, an edge of length zero, or area <= 1e-12 of the longest edge squared."""
+    """bool [F], false for faces with a repeated vertex, an edge without length, or area <= 1e-12 of its square."""
     corners = mesh.vertices.double()[mesh.faces.long()]
     edges = (corners.roll(-1, 1) - corners).norm(dim=2)
     area = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]).norm(dim=1) / 2
@@ -78,6 +81,50 @@ def split_unlinked(mesh: Mesh, links: Tensor) -> Mesh:
     source = torch.empty(int(fan.max()) + 1 if len(fan) else 0, dtype=torch.int64, device=fan.device)
     source[fan] = vertex
     return Mesh(mesh.vertices[source], fan.view(-1, 3).int())
+
+
+def separate_sheets(mesh: Mesh, links: Tensor) -> Mesh:
+    """As `split_unlinked`, and then no edge has more than two faces.
+
+    Sheets that touch along one edge may be one and the same fan at both its ends; there the edge gets a further vertex in its
+    middle for each pair of linked faces but the first, and for each face without a partner.
+    """
+    mesh = split_unlinked(mesh, links)
+    while groups := _crowded(mesh, links):
+        mesh = _halve(mesh, groups)
+        links = agreeing_links(mesh)
+    return mesh
+
+
+def _crowded(mesh: Mesh, links: Tensor) -> list[list[int]]:
+    """Groups of one or two sides that have to leave their edge; no face in two groups, as each can be halved once at a time."""
+    edges = edges_of(mesh.faces)
+    full = edges.faces[edges.of_side] > 2
+    pairs = links[full[links[:, 0]]].tolist()
+    single = sides_without_link(mesh.faces, links)
+    groups, stays, busy, edge_of = [], set(), set(), edges.of_side.tolist()
+    for group in [*pairs, *([side] for side in single[full[single]].tolist())]:
+        edge, faces = edge_of[group[0]], {side // 3 for side in group}
+        if edge not in stays:
+            stays.add(edge)
+        elif not faces & busy:
+            busy |= faces
+            groups.append(group)
+    return groups
+
+
+def _halve(mesh: Mesh, groups: list[list[int]]) -> Mesh:
+    """The faces of each group halved at a new vertex in the middle of their common edge; the second halves come last."""
+    faces, vertices = mesh.faces.tolist(), mesh.vertices.tolist()
+    for group in groups:
+        ends = [faces[group[0] // 3][(group[0] + turn) % 3] for turn in (0, 1)]
+        vertices.append([(x + y) / 2 for x, y in zip(*(vertices[end] for end in ends), strict=True)])
+        for side in group:
+            a, b, c = (faces[side // 3][(side % 3 + turn) % 3] for turn in range(3))
+            faces[side // 3] = [a, len(vertices) - 1, c]
+            faces.append([len(vertices) - 1, b, c])
+    device = mesh.faces.device
+    return Mesh(torch.tensor(vertices, device=device), torch.tensor(faces, dtype=torch.int32, device=device))
 
 
 def drop_dust(mesh: Mesh, links: Tensor) -> Tensor:

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fewer faces by quadric edge collapse (docs/spec/geometry.md 14), by the fast-simplification library on the CPU.
 
-The library's thresholds are absolute, so the mesh is scaled to a unit box for it.
+The library's thresholds are absolute, so the mesh is scaled to a unit box for it. Its guard against flipped faces refuses
+collapses among vertices that lie exactly on a line, and so gets stuck on flat sides three times above the target; a
+displacement far below the precision of an O-Voxel (1/255 of a voxel) frees it, and makes it three times as fast.
 """
 
 from __future__ import annotations
@@ -13,7 +15,8 @@ import torch
 from genesis_server.mesh.mesh import Mesh
 
 FACES_MIN = 4  # of the smallest closed surface
-_AGGRESSIVENESS = (5.0, 7.0, 10.0)  # gentle first: better shaped faces; the rest only where the target was missed
+_AGGRESSIVENESS = (7.0, 10.0)  # the library's default; the second only where the target was missed
+_DISPLACEMENT = 1e-5  # of the unit box, standard deviation
 
 
 def simplify(mesh: Mesh, faces: int) -> Mesh:
@@ -27,10 +30,12 @@ def simplify(mesh: Mesh, faces: int) -> Mesh:
         return mesh
     points = mesh.vertices.cpu().double().numpy()
     low, extent = points.min(0), max(float(np.ptp(points, axis=0).max()), 1e-30)
+    unit = (points - low) / extent
+    unit += np.random.default_rng(0).normal(scale=_DISPLACEMENT, size=unit.shape)
     best = mesh
     for aggressiveness in _AGGRESSIVENESS:
         out, triangles = fast_simplification.simplify(
-            ((points - low) / extent).astype(np.float32),
+            unit.astype(np.float32),
             mesh.faces.cpu().numpy(),
             target_count=max(faces, FACES_MIN),
             agg=aggressiveness,
