@@ -21,6 +21,7 @@ import click
 from genesis_server import __version__
 from genesis_server.cli.models import describe
 from genesis_server.cli.output import FAILED, json_option, print_json
+from genesis_server.cli.quiet import start_warp
 from genesis_server.protocol.client import Client
 from genesis_server.protocol.connection import default_connection_file, home_folder
 from genesis_server.protocol.errors import GenesisError
@@ -149,8 +150,7 @@ def _kernels() -> Iterator[Check]:
     except (ImportError, OSError) as error:
         yield Check("warp", FAIL, f"cannot be loaded: {error}", "Install it: pip install warp-lang.")
         return
-    warp.config.log_level = warp.LOG_ERROR  # no banner in the middle of the report
-    warp.init()
+    start_warp()
     devices = ", ".join(str(device) for device in warp.get_devices())
     total = float(warp.zeros(4, dtype=float, device="cpu").numpy().sum())
     yield Check("warp", OK if total == 0 else FAIL, f"{warp.__version__} on {devices}")

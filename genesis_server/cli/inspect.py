@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from genesis_server.cli.output import explains_errors, json_option, print_json
+from genesis_server.cli.quiet import start_warp
 
 
 @click.command()
@@ -17,6 +18,7 @@ from genesis_server.cli.output import explains_errors, json_option, print_json
 @explains_errors
 def inspect(file: Path, as_json: bool) -> None:
     """Shows what is in the GLB FILE: faces, textures, and what is wrong with them."""
+    start_warp()
     from genesis_server.report.inspect import inspect as look
 
     found = look(file)

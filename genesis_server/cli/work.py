@@ -14,6 +14,7 @@ import click
 
 from genesis_server.cli.output import print_json
 from genesis_server.cli.progress import StageBars
+from genesis_server.cli.quiet import start_warp
 from genesis_server.protocol.messages import Rebake, Submit
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ def run_job(request: Submit | Rebake, as_json: bool) -> None:
     """
     with StageBars(quiet=as_json) as bars:
         bars.note("Loading ...")
+        start_warp()
         from genesis_server.service.jobs import JobRunner  # brings torch
 
         with _stop_on_ctrl_c(bars) as stopped:

@@ -38,6 +38,7 @@ def genesis(place: Path, *arguments: str) -> dict[str, Any]:
     command = [sys.executable, "-m", "genesis_server", *arguments, "--json"]
     ended = subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert ended.stderr == ""
     return json.loads(ended.stdout)
 
 
