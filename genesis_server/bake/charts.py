@@ -203,10 +203,12 @@ def _smooth_borders(chart: Tensor, near: Adjacency, normals: Tensor) -> Tensor:
     every = torch.arange(faces, device=chart.device)
     for _ in range(REFINE_ROUNDS):
         axis = _axes(chart, normals, near.areas, count)
-        border = torch.unique(a[chart[a] != chart[b]])
+        on_border = torch.zeros(faces, dtype=torch.bool, device=chart.device)
+        on_border[a[chart[a] != chart[b]]] = True
+        border = every[on_border]
         if not border.numel():
             break
-        here = torch.isin(a, border)
+        here = on_border[a]
         owner = torch.cat([a[here], every[border]])
         key, inverse = torch.unique(owner * count + torch.cat([chart[b[here]], chart[border]]), return_inverse=True)
         face, candidate = key // count, key % count

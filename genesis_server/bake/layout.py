@@ -23,7 +23,7 @@ MIN_ALTITUDE = 0.004  # texels: a flat face thinner than this gets a chart of it
 WIDENED_ALTITUDE = 0.5  # ... and is widened to this: rounding to float32 cannot turn or flatten it
 _TURNS = 24  # directions tried for the smallest rectangle of a chart, within a quarter turn
 _MAX_SCALE = 4.0  # a chart seen this steeply would blow up without gaining detail
-_OVERLAP_SIDE = 1536  # charts are tested for overlap on about this many cells squared
+_OVERLAP_SIDE = 1200  # charts are tested for overlap as if they filled a square of this many cells; an atlas gives them fewer
 _PACK_ROUNDS = 4
 _INTERLOCK = 0.9  # bitmaps need about this share of the space of their rectangles
 _GOOD_FILL = 0.985  # of the atlas' height used: another round would gain under one percent of density
@@ -63,11 +63,10 @@ def altitudes(flat: Tensor) -> Tensor:
     return -_doubled_area(flat) / edges.norm(dim=2).amax(1).clamp_min(1e-300)
 
 
-def overlapping_charts(flat: Tensor, chart: Tensor) -> Tensor:
-    """bool [C]: charts of which two faces lie over each other, tested on a fine grid."""
+def overlapping_charts(flat: Tensor, chart: Tensor, density: float) -> Tensor:
+    """bool [C]: charts of which two faces lie over each other, tested on a grid of `density` cells per unit of length."""
     count = int(chart.max()) + 1
     low, high = _bounds(flat, chart, count)
-    density = _OVERLAP_SIDE / float((high - low).prod(1).sum().sqrt().clamp_min(1e-12))
     corners, boxes, height, width = _spread(flat * density, chart, low * density, high * density, 2)
     crowded = overdraw(corners.float(), height, width) > 1
     bad = torch.zeros(count, dtype=torch.bool, device=chart.device)
@@ -76,6 +75,11 @@ def overlapping_charts(flat: Tensor, chart: Tensor) -> Tensor:
         owner = rasterize(corners.float(), height, width).face[rows, cols].long()
         bad[chart[owner[owner >= 0]]] = True
     return bad
+
+
+def overlap_density(areas: Tensor) -> float:
+    """Cells per unit of length of a grid fine enough to find overlaps that the texture would show, from the faces' areas."""
+    return _OVERLAP_SIDE / math.sqrt(max(float(areas.double().sum()), 1e-12))
 
 
 def pack_atlas(flat: Tensor, chart: Tensor, texture_size: int) -> Tensor:

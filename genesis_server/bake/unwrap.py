@@ -10,6 +10,7 @@ from genesis_server.bake.charts import cluster_faces, connected, face_adjacency
 from genesis_server.bake.layout import (
     MIN_ALTITUDE,
     altitudes,
+    overlap_density,
     overlapping_charts,
     pack_atlas,
     project_charts,
@@ -18,6 +19,7 @@ from genesis_server.bake.layout import (
 )
 from genesis_server.bake.unwrapped import UnwrappedMesh
 from genesis_server.mesh.mesh import Mesh
+from genesis_server.mesh.normals import face_areas, vertex_normals
 from genesis_server.protocol.errors import ErrorCode, GenesisError
 
 _SPLIT_ROUNDS = 12  # halving a chart this often leaves a few faces, which cannot overlap
@@ -40,38 +42,16 @@ def unwrap(mesh: Mesh, texture_size: int) -> UnwrappedMesh:
     """
     if not bool(torch.isfinite(mesh.vertices).all()):
         raise GenesisError(ErrorCode.BAD_MESH, "The mesh has positions that are not finite.", "Run the mesh stage again.")
-    faces = mesh.faces[_face_areas(mesh) > _MIN_AREA]
+    faces = mesh.faces[face_areas(mesh) > _MIN_AREA]
     if faces.shape[0] == 0:
         raise GenesisError(ErrorCode.BAD_MESH, f"None of the mesh's {mesh.faces.shape[0]} faces has an area.", "")
     solid = Mesh(mesh.vertices, faces)
     corners = solid.vertices[faces.long()].double()
     near = face_adjacency(solid)
-    chart = _separate_overlaps(corners, cluster_faces(solid), near.pairs)
+    chart = _separate_overlaps(corners, cluster_faces(solid), near.pairs, near.areas)
     chart = _isolate_slivers(chart, project_charts(corners, chart), texture_size)
     flat = widen_slivers(turn_to_rectangles(project_charts(corners, chart), chart), chart)
     return _split_vertices(solid, chart, pack_atlas(flat, chart, texture_size))
-
-
-def smooth_normals(mesh: Mesh) -> Tensor:
-    """Unit area-weighted vertex normals, float32 [V, 3]; (0, 0, 1) where nothing defines one (docs/spec/geometry.md 12)."""
-    corners = mesh.vertices[mesh.faces.long()].double()
-    cross = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    total = torch.zeros(mesh.vertices.shape, dtype=torch.float64, device=cross.device)
-    first = torch.full((mesh.vertices.shape[0],), mesh.faces.shape[0], dtype=torch.int64, device=cross.device)
-    for corner in range(3):
-        index = mesh.faces[:, corner].long()
-        total.index_add_(0, index, cross)
-        first.scatter_reduce_(0, index, torch.arange(mesh.faces.shape[0], device=cross.device), "amin")
-    fallback = torch.cat([cross, cross.new_tensor([[0.0, 0.0, 1.0]])])[first]
-    total = torch.where(total.norm(dim=1, keepdim=True) > 1e-20, total, fallback)
-    up = total.new_tensor([0.0, 0.0, 1.0])
-    total = torch.where(total.norm(dim=1, keepdim=True) > 1e-20, total, up)
-    return torch.nn.functional.normalize(total, dim=1, eps=1e-300).float()
-
-
-def _face_areas(mesh: Mesh) -> Tensor:
-    corners = mesh.vertices[mesh.faces.long()].double()
-    return torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]).norm(dim=1) / 2
 
 
 def _isolate_slivers(chart: Tensor, flat: Tensor, texture_size: int) -> Tensor:
@@ -89,12 +69,13 @@ def _side(flat: Tensor) -> Tensor:
     return (doubled.abs().sum() / 2 * 1.5).sqrt()
 
 
-def _separate_overlaps(corners: Tensor, chart: Tensor, pairs: Tensor) -> Tensor:
+def _separate_overlaps(corners: Tensor, chart: Tensor, pairs: Tensor, areas: Tensor) -> Tensor:
     """Cuts charts whose projection covers itself (spirals, folds) until none does."""
+    density = overlap_density(areas)
     suspects = torch.arange(chart.shape[0], device=chart.device)
     for _ in range(_SPLIT_ROUNDS):
         names, local = torch.unique(chart[suspects], return_inverse=True)
-        bad = overlapping_charts(project_charts(corners[suspects], local), local)
+        bad = overlapping_charts(project_charts(corners[suspects], local), local, density)
         if not bool(bad.any()):
             break
         suspects = suspects[bad[local]]
@@ -130,7 +111,7 @@ def _split_vertices(mesh: Mesh, chart: Tensor, uvs: Tensor) -> UnwrappedMesh:
     return UnwrappedMesh(
         vertices=mesh.vertices[source],
         faces=inverse.reshape(-1, 3).int(),
-        normals=smooth_normals(mesh)[source],
+        normals=vertex_normals(mesh)[source],
         uvs=uv,
         source_vertex=source,
         chart=chart.int(),
