@@ -14,12 +14,13 @@ from genesis_server.mesh.connectivity import edges_of, pair_sides
 from genesis_server.mesh.holes import fill_holes
 from genesis_server.mesh.mesh import Mesh
 from genesis_server.mesh.orientation import agreeing_links, orient
-from genesis_server.mesh.repair import clean_faces, drop_dust, keep_faces, separate_sheets
+from genesis_server.mesh.repair import clean_faces, drop_dust, keep_faces, separate_sheets, sides_without_link
 from genesis_server.mesh.simplify import FACES_MIN, simplify
 from genesis_server.protocol.errors import ErrorCode, GenesisError
 
 _HOLE_EDGES = 24  # perimeter of the largest hole to close, in median edges: a gap of about seven voxels
-_ATTEMPTS = 3  # to meet the target with the mended holes counted in
+_ATTEMPTS = 6  # to meet the target
+_MENDING_ROUNDS = 2  # sheets that came apart show holes that could not be told before
 _HOLE_PERIMETER = 0.03  # and at least this, in units of the model's box (docs/spec/geometry.md 13.3)
 
 
@@ -45,16 +46,19 @@ def finish_mesh(mesh: Mesh, faces: int) -> Mesh:
     mesh = repair(mesh)
     if len(mesh.faces) == 0:
         raise GenesisError(ErrorCode.BAD_MESH, "The mesh has no face with an area.", "Generate the shape with another seed.")
-    aim = faces
-    for _ in range(_ATTEMPTS):
+    best, aim = mesh, faces
+    for _ in range(_ATTEMPTS if len(mesh.faces) > faces else 0):
         fewer = simplify(mesh, aim)
-        if fewer is mesh:
-            return mesh
-        fewer = _mend(fewer)
-        if len(fewer.faces) <= faces:
+        count = 0 if fewer is mesh else len((fewer := _mend(fewer)).faces)
+        if count < FACES_MIN:  # collapsed into nothing: the shape needs more faces than were asked for
+            aim *= 2
+            continue
+        if count < len(best.faces):
+            best = fewer
+        if count <= faces or aim > faces:
             break
-        aim = max(aim - (len(fewer.faces) - faces), FACES_MIN)  # the mended holes were one face too many
-    return fewer if len(fewer.faces) >= FACES_MIN else mesh
+        aim = max(aim - (count - faces), FACES_MIN)  # mended holes have to be counted in
+    return best
 
 
 def repair(mesh: Mesh) -> Mesh:
@@ -68,12 +72,16 @@ def repair(mesh: Mesh) -> Mesh:
 
 def _mend(mesh: Mesh) -> Mesh:
     """An oriented mesh without duplicates, faces without area, crumbs, small holes, or edges of more than two faces."""
-    mesh = clean_faces(mesh)
-    if len(mesh.faces) == 0:
-        return mesh
-    mesh = keep_faces(mesh, drop_dust(mesh, agreeing_links(mesh)))
-    mesh = clean_faces(fill_holes(mesh, agreeing_links(mesh), _hole_limit(mesh)))
-    return separate_sheets(mesh, agreeing_links(mesh))
+    for _ in range(_MENDING_ROUNDS):
+        mesh = clean_faces(mesh)
+        if len(mesh.faces) == 0:
+            break
+        mesh = keep_faces(mesh, drop_dust(mesh, agreeing_links(mesh)))
+        mesh = clean_faces(fill_holes(mesh, agreeing_links(mesh), _hole_limit(mesh)))
+        mesh = separate_sheets(mesh, agreeing_links(mesh))
+        if not len(sides_without_link(mesh.faces, agreeing_links(mesh))):
+            break
+    return mesh
 
 
 def _hole_limit(mesh: Mesh) -> float:
