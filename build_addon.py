@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Builds the installable Blender extension: `python3 build_addon.py` -> dist/genesis-<version>-<platform>.zip.
+
+Each zip holds blender_addon/, its manifest, the pyzmq wheels of one platform and the protocol as a wheel. Two wheels of
+pyzmq serve all Pythons of Blender 4.2 to 5.2 (3.11, 3.13, 3.14). The abi3 one is given plain tags, because Blender refuses an
+extension that holds a cp311 and an abi3 wheel (docs/spec/platform.md 4). Standard library only; the wheels come through pip.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import hashlib
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+ADDON, PROTOCOL = ROOT / "blender_addon", ROOT / "genesis_server" / "protocol"
+CACHE, DIST = ROOT / "build" / "wheels", ROOT / "dist"
+PYZMQ = "27.3.0"
+PLATFORMS = {"windows-x64": "win_amd64", "linux-x64": "manylinux_2_28_x86_64", "macos-arm64": "macosx_11_0_arm64"}
+PYTHONS = ("3.11", "3.13")  # 3.13 gets the abi3 wheel, which serves 3.14 too
+PLAIN_TAGS = "cp312.cp313.cp314"  # instead of cp312 with abi3
+DOWNLOAD_TIMEOUT, VALIDATE_TIMEOUT = 300, 120  # seconds
+EPOCH = (2020, 1, 1, 0, 0, 0)  # of every file, so that the same sources give the same bytes
+
+
+def write_zip(path: Path, files: dict[str, bytes]) -> None:
+    """Writes a zip at once and whole; the same files give the same bytes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}")
+    with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in sorted(files):
+            entry = zipfile.ZipInfo(name, EPOCH)
+            entry.external_attr = 0o644 << 16
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(entry, files[name])
+    os.replace(temporary, path)
+
+
+def write_wheel(path: Path, files: dict[str, bytes], info: str) -> None:
+    """Writes a wheel: the files and a RECORD of their hashes in the folder `info`."""
+    lines = []
+    for name in sorted(files):
+        digest = base64.urlsafe_b64encode(hashlib.sha256(files[name]).digest()).rstrip(b"=").decode()
+        lines.append(f"{name},sha256={digest},{len(files[name])}")
+    record = f"{info}/RECORD"
+    write_zip(path, {**files, record: "\n".join([*lines, f"{record},,", ""]).encode()})
+
+
+def version() -> str:
+    """The release, as the server knows it."""
+    return re.search(r'__version__ = "(.+)"', (ROOT / "genesis_server" / "__init__.py").read_text("utf-8"))[1]
+
+
+def protocol_wheel(folder: Path) -> Path:
+    """The package genesis_server with nothing in it but the protocol room."""
+    release = version()
+    info = f"genesis_protocol-{release}.dist-info"
+    files = {f"genesis_server/protocol/{path.name}": path.read_bytes() for path in PROTOCOL.glob("*.py")}
+    files["genesis_server/__init__.py"] = (ROOT / "genesis_server" / "__init__.py").read_bytes()
+    files[f"{info}/METADATA"] = (
+        f"Metadata-Version: 2.1\nName: genesis-protocol\nVersion: {release}\nLicense: Apache-2.0\nRequires-Python: >=3.11\n"
+    ).encode()
+    files[f"{info}/WHEEL"] = b"Wheel-Version: 1.0\nGenerator: build_addon\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+    path = folder / f"genesis_protocol-{release}-py3-none-any.whl"
+    write_wheel(path, files, info)
+    return path
+
+
+def download(python: str, tag: str) -> Path:
+    """The pyzmq wheel for one Python and platform, from the cache or through pip."""
+    folder = CACHE / f"{PYZMQ}-{python}-{tag}"
+    if not list(folder.glob("*.whl")):
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
+        command += ["--disable-pip-version-check", "--python-version", python, "--platform", tag, "-d", str(folder)]
+        code = subprocess.run([*command, f"pyzmq=={PYZMQ}"], check=False, timeout=DOWNLOAD_TIMEOUT).returncode
+        if code:
+            raise SystemExit(f"pip could not get pyzmq {PYZMQ} for Python {python} on {tag}.")
+    return next(folder.glob("*.whl"))
+
+
+def with_plain_tags(wheel: Path, folder: Path) -> Path:
+    """A copy of an abi3 wheel that says it is for each Python by name; any other wheel as it is."""
+    name, release, python, abi, platform = wheel.stem.split("-")
+    if abi != "abi3":
+        return wheel
+    info = f"{name}-{release}.dist-info"
+    with zipfile.ZipFile(wheel) as archive:
+        files = {entry.filename: archive.read(entry) for entry in archive.infolist() if not entry.is_dir()}
+    del files[f"{info}/RECORD"]
+    plain = [f"Tag: {tag}-none-{part}" for tag in PLAIN_TAGS.split(".") for part in platform.split(".")]
+    kept = [line for line in files[f"{info}/WHEEL"].decode().splitlines() if line and not line.startswith("Tag:")]
+    files[f"{info}/WHEEL"] = "\n".join([*kept, *plain, ""]).encode()
+    path = folder / f"{name}-{release}-{PLAIN_TAGS}-none-{platform}.whl"
+    write_wheel(path, files, info)
+    return path
+
+
+def manifest(platform: str, wheels: list[str]) -> str:
+    """The source manifest with the release, and with platform and wheels at the top level, before its first table."""
+    text = re.sub(r'(?m)^version = ".*"$', f'version = "{version()}"', (ADDON / "blender_manifest.toml").read_text("utf-8"))
+    head, table, rest = text.partition("[permissions]")
+    listed = "".join(f'  "./wheels/{name}",\n' for name in wheels)
+    return f'{head}platforms = ["{platform}"]\nwheels = [\n{listed}]\n\n{table}{rest}'
+
+
+def build(platform: str) -> Path:
+    """The zip of one platform."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    wheels = [with_plain_tags(download(python, PLATFORMS[platform]), CACHE) for python in PYTHONS] + [protocol_wheel(CACHE)]
+    files = {path.name: path.read_bytes() for path in (*ADDON.glob("*.py"), ADDON / "LICENSE")}
+    files["blender_manifest.toml"] = manifest(platform, [wheel.name for wheel in wheels]).encode()
+    files.update({f"wheels/{wheel.name}": wheel.read_bytes() for wheel in wheels})
+    path = DIST / f"genesis-{version()}-{platform}.zip"
+    write_zip(path, files)
+    return path
+
+
+def validate(path: Path, python: str) -> None:
+    """Lets Blender's own tool look at a zip; `python` is an interpreter in whose environment bpy is."""
+    place = "import importlib.util, pathlib; print(pathlib.Path(importlib.util.find_spec('bpy').origin).parent)"
+    found = subprocess.run([python, "-c", place], capture_output=True, text=True, check=False, timeout=VALIDATE_TIMEOUT)
+    tools = list(Path(found.stdout.strip() or ".").glob("*/scripts/addons_core/bl_pkg/cli/blender_ext.py"))
+    if found.returncode or not tools:
+        raise SystemExit(f"{python} has no bpy, whose extension tool validates. Name one that has: --validate PYTHON.")
+    if subprocess.run([python, str(tools[0]), "validate", str(path)], check=False, timeout=VALIDATE_TIMEOUT).returncode:
+        raise SystemExit(f"{path} is not a valid extension.")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--platform", choices=PLATFORMS, help="build this one only")
+    own = ROOT / ".venv-bpy" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    parser.add_argument(
+        "--validate",
+        nargs="?",
+        const=str(own),
+        metavar="PYTHON",
+        help="check each zip with Blender's tool; a Python that has bpy",
+    )
+    options = parser.parse_args()
+    for platform in [options.platform] if options.platform else PLATFORMS:
+        path = build(platform)
+        print(f"{path.relative_to(ROOT)}  {path.stat().st_size / 1e6:.2f} MB")
+        if options.validate:
+            validate(path, options.validate)
+
+
+if __name__ == "__main__":
+    main()
