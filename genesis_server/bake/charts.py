@@ -79,7 +79,7 @@ def cluster_faces(mesh: Mesh) -> Tensor:
         cosine with its area-weighted mean normal (`STEEP`), except for charts of a single face.
     """
     near = face_adjacency(mesh)
-    smooth = _smooth_normals(near)
+    smooth = smooth_normals(near)
     chart = _merge(torch.arange(mesh.faces.shape[0], device=mesh.faces.device), near, smooth)
     chart = _smooth_borders(chart, near, smooth)
     chart = connected(chart, near.pairs)
@@ -127,7 +127,7 @@ def _axes(chart: Tensor, normals: Tensor, areas: Tensor, count: int) -> Tensor:
     return torch.nn.functional.normalize(total, dim=1, eps=1e-300).float()
 
 
-def _smooth_normals(near: Adjacency) -> Tensor:
+def smooth_normals(near: Adjacency) -> Tensor:
     """Normals averaged over neighbours that face the same way; a sharp edge is not crossed."""
     a, b = near.pairs.unbind(1)
     normals = near.normals

@@ -31,11 +31,12 @@ _FINER = 1.015  # the full grid fits charts a little tighter than the half grid 
 _MAX_SHRINKS = 100
 
 
-def project_charts(corners: Tensor, chart: Tensor) -> Tensor:
+def project_charts(corners: Tensor, areas: Tensor, chart: Tensor) -> Tensor:
     """Every chart flat: orthographic along its axis, with its area in space, not mirrored.
 
     Args:
         corners: float64 [F, 3, 3], the faces' corners in space.
+        areas: float32 [F], of the faces that the charts stand for.
         chart: int64 [F].
 
     Returns:
@@ -52,7 +53,7 @@ def project_charts(corners: Tensor, chart: Tensor) -> Tensor:
     flat = torch.stack([(corners * right[chart, None]).sum(2), -(corners * up[chart, None]).sum(2)], 2)
     projected = torch.zeros(count, dtype=torch.float64, device=flat.device)
     projected.index_add_(0, chart, _doubled_area(flat).abs())
-    real = torch.zeros_like(projected).index_add_(0, chart, cross.norm(dim=1))
+    real = torch.zeros_like(projected).index_add_(0, chart, 2 * areas.double())
     scale = (real / projected.clamp_min(1e-300)).sqrt().clamp_max(_MAX_SCALE)
     return flat * scale[chart, None, None]
 
@@ -63,18 +64,16 @@ def altitudes(flat: Tensor) -> Tensor:
     return -_doubled_area(flat) / edges.norm(dim=2).amax(1).clamp_min(1e-300)
 
 
-def overlapping_charts(flat: Tensor, chart: Tensor, density: float) -> Tensor:
-    """bool [C]: charts of which two faces lie over each other, tested on a grid of `density` cells per unit of length."""
-    count = int(chart.max()) + 1
-    low, high = _bounds(flat, chart, count)
-    corners, boxes, height, width = _spread(flat * density, chart, low * density, high * density, 2)
+def overlapping_faces(flat: Tensor, chart: Tensor, density: float) -> Tensor:
+    """bool [F]: one face of every two that lie over each other, tested on a grid of `density` cells per unit of length."""
+    low, high = _bounds(flat, chart, int(chart.max()) + 1)
+    corners, _, height, width = _spread(flat * density, chart, low * density, high * density, 2)
     crowded = overdraw(corners.float(), height, width) > 1
-    bad = torch.zeros(count, dtype=torch.bool, device=chart.device)
-    rows, cols = crowded.nonzero(as_tuple=True)
-    if rows.numel():
-        owner = rasterize(corners.float(), height, width).face[rows, cols].long()
-        bad[chart[owner[owner >= 0]]] = True
-    return bad
+    upper = torch.zeros(chart.shape[0], dtype=torch.bool, device=chart.device)
+    if bool(crowded.any()):
+        owner = rasterize(corners.float(), height, width).face[crowded].long()
+        upper[owner[owner >= 0]] = True
+    return upper
 
 
 def overlap_density(areas: Tensor) -> float:

@@ -6,23 +6,26 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from genesis_server.bake.charts import cluster_faces, connected, face_adjacency
+from genesis_server.bake.charts import Adjacency, cluster_faces, connected, face_adjacency
 from genesis_server.bake.layout import (
     MIN_ALTITUDE,
     altitudes,
     overlap_density,
-    overlapping_charts,
+    overlapping_faces,
     pack_atlas,
     project_charts,
     turn_to_rectangles,
     widen_slivers,
 )
+from genesis_server.bake.relax import relax_folds
 from genesis_server.bake.unwrapped import UnwrappedMesh
 from genesis_server.mesh.mesh import Mesh
 from genesis_server.mesh.normals import face_areas, vertex_normals
 from genesis_server.protocol.errors import ErrorCode, GenesisError
 
-_SPLIT_ROUNDS = 12  # halving a chart this often leaves a few faces, which cannot overlap
+_SPLIT_ROUNDS = 20  # halving a chart this often leaves single faces, which cannot overlap
+_SMALL_FOLD = 0.2  # of a chart's faces lying over others: they are cut out; more, and the chart is halved
+_SMALLEST_WITH_FOLD = 16  # faces; smaller charts are halved
 _MIN_AREA = 1e-16  # of a face in model space: below, float32 positions no longer carry a normal
 
 
@@ -46,11 +49,11 @@ def unwrap(mesh: Mesh, texture_size: int) -> UnwrappedMesh:
     if faces.shape[0] == 0:
         raise GenesisError(ErrorCode.BAD_MESH, f"None of the mesh's {mesh.faces.shape[0]} faces has an area.", "")
     solid = Mesh(mesh.vertices, faces)
-    corners = solid.vertices[faces.long()].double()
-    near = face_adjacency(solid)
-    chart = _separate_overlaps(corners, cluster_faces(solid), near.pairs, near.areas)
-    chart = _isolate_slivers(chart, project_charts(corners, chart), texture_size)
-    flat = widen_slivers(turn_to_rectangles(project_charts(corners, chart), chart), chart)
+    smooth = relax_folds(solid)
+    corners, areas = smooth.vertices[faces.long()].double(), face_areas(solid)
+    chart = _separate_overlaps(corners, cluster_faces(smooth), face_adjacency(smooth))
+    chart = _isolate_slivers(chart, project_charts(corners, areas, chart), texture_size)
+    flat = widen_slivers(turn_to_rectangles(project_charts(corners, areas, chart), chart), chart)
     return _split_vertices(solid, chart, pack_atlas(flat, chart, texture_size))
 
 
@@ -69,20 +72,27 @@ def _side(flat: Tensor) -> Tensor:
     return (doubled.abs().sum() / 2 * 1.5).sqrt()
 
 
-def _separate_overlaps(corners: Tensor, chart: Tensor, pairs: Tensor, areas: Tensor) -> Tensor:
-    """Cuts charts whose projection covers itself (spirals, folds) until none does."""
-    density = overlap_density(areas)
+def _separate_overlaps(corners: Tensor, chart: Tensor, near: Adjacency) -> Tensor:
+    """Cuts charts whose projection covers itself until none does: a small fold is cut out, a spiral is halved."""
+    density = overlap_density(near.areas)
     suspects = torch.arange(chart.shape[0], device=chart.device)
     for _ in range(_SPLIT_ROUNDS):
         names, local = torch.unique(chart[suspects], return_inverse=True)
-        bad = overlapping_charts(project_charts(corners[suspects], local), local, density)
-        if not bool(bad.any()):
+        upper = overlapping_faces(project_charts(corners[suspects], near.areas[suspects], local), local, density)
+        if not bool(upper.any()):
             break
-        suspects = suspects[bad[local]]
-        halves = _halve(corners[suspects].mean(1), chart[suspects])
-        fresh = chart.clone()
-        fresh[suspects] = halves + int(chart.max()) + 1
-        chart = connected(fresh, pairs)
+        size = torch.bincount(local)
+        share = torch.bincount(local, upper.double(), minlength=len(names)) / size
+        small = (share <= _SMALL_FOLD) & (size >= _SMALLEST_WITH_FOLD)
+        fold = torch.zeros_like(chart, dtype=torch.bool)
+        fold[suspects[upper & small[local]]] = True
+        a, b = near.pairs[chart[near.pairs[:, 0]] == chart[near.pairs[:, 1]]].unbind(1)
+        ring = fold.index_put((a[fold[b]],), fold.new_tensor(True)).index_put((b[fold[a]],), fold.new_tensor(True))
+        whole = suspects[((share > 0) & ~small)[local]]
+        suspects = suspects[(share > 0)[local]]
+        label = 2 * chart + ring.long()
+        label[whole] = _halve(corners[whole].mean(1), chart[whole]) + int(label.max()) + 1
+        chart = connected(label, near.pairs)
     return chart
 
 
