@@ -16,6 +16,7 @@ from genesis_server.mesh.mesh import Mesh
 from genesis_server.mesh.orientation import agreeing_links, orient
 from genesis_server.mesh.repair import clean_faces, drop_dust, keep_faces, separate_sheets, sides_without_link
 from genesis_server.mesh.simplify import FACES_MIN, simplify
+from genesis_server.mesh.smooth import smooth
 from genesis_server.protocol.errors import ErrorCode, GenesisError
 
 _HOLE_EDGES = 24  # perimeter of the largest hole to close, in median edges: a gap of about seven voxels
@@ -24,7 +25,7 @@ _MENDING_ROUNDS = 2  # sheets that came apart show holes that could not be told 
 _HOLE_PERIMETER = 0.03  # and at least this, in units of the model's box (docs/spec/geometry.md 13.3)
 
 
-def finish_mesh(mesh: Mesh, faces: int) -> Mesh:
+def finish_mesh(mesh: Mesh, faces: int, smoothing: int = 0) -> Mesh:
     """A clean, outward wound mesh of at most `faces` faces (or a few per cent more where it cannot be had).
 
     No face of the result is degenerate or a duplicate, and no edge has more than two faces.
@@ -32,6 +33,8 @@ def finish_mesh(mesh: Mesh, faces: int) -> Mesh:
     Args:
         mesh: as `extract_mesh` returns it; winding and unused vertices do not matter.
         faces: face target, at least 4.
+        smoothing: rounds of `smooth` before simplification. 0 suits exact dual vertices; 5 takes the tremble out of a small
+            network's surface.
 
     Raises:
         GenesisError: BAD_PARAMETER for a target below 4; BAD_MESH where no face with an area is left, or vertices are
@@ -46,6 +49,7 @@ def finish_mesh(mesh: Mesh, faces: int) -> Mesh:
     mesh = repair(mesh)
     if len(mesh.faces) == 0:
         raise GenesisError(ErrorCode.BAD_MESH, "The mesh has no face with an area.", "Generate the shape with another seed.")
+    mesh = smooth(mesh, smoothing)
     best, aim = mesh, faces
     for _ in range(_ATTEMPTS if len(mesh.faces) > faces else 0):
         fewer = simplify(mesh, aim)
