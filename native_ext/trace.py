@@ -22,7 +22,7 @@ SHADED, BASE_COLOR, NORMAL, CLAY, WIRE, METALLIC, ROUGHNESS = range(7)
 OPAQUE, MASK, BLEND = range(3)
 
 _LAYERS = 12  # surfaces looked through at most before a ray counts as stopped
-_OCCLUSION_RAYS = 4
+_OCCLUSION_RAYS = 2  # per camera ray, so eight per pixel: grain is just visible in deep folds
 _OCCLUSION_REACH = 0.18  # model units: contact shadows, not caves
 _BIAS = 1.0e-3  # secondary rays start this far off the surface
 _PI = wp.constant(3.14159265)
