@@ -33,6 +33,7 @@ def register() -> None:
     """Begins to listen."""
     for handlers, function in _HANDLERS:
         handlers.append(function)
+    session.begin()
 
 
 def unregister() -> None:

@@ -212,7 +212,9 @@ class Session:
         self._touch()
 
     def adopt(self) -> None:
-        """Takes up the jobs that objects of the present file wait for; after loading, undo and redo."""
+        """Takes up the jobs that objects of the present file wait for, and a server that runs; after loading, undo and redo."""
+        if self.client is None and _server_there():
+            self._ensure_client()
         for item in _objects_with_jobs():
             key = self.resolve(item.genesis.job)
             if key in self.tasks:
@@ -245,10 +247,15 @@ class Session:
         existing = [path for path in candidates if path.exists() and path.stat().st_size]
         return str(max(existing, key=lambda path: path.stat().st_mtime)) if existing else ""
 
+    def begin(self) -> None:
+        """Looks for a running server and waiting objects as soon as Blender lets extensions see its data."""
+        bpy.app.timers.register(_first_look, first_interval=0.1)
+
     def close(self) -> None:
         """Ends the connection and forgets everything; the server and its jobs go on."""
-        if bpy.app.timers.is_registered(_tick):
-            bpy.app.timers.unregister(_tick)
+        for timer in (_tick, _first_look):
+            if bpy.app.timers.is_registered(timer):
+                bpy.app.timers.unregister(timer)
         if self.client is not None:
             self.client.close()
         self.__init__()
@@ -485,6 +492,11 @@ def _tick() -> float | None:
     if session.busy:
         return BUSY_INTERVAL
     return IDLE_INTERVAL if session.client is not None else None
+
+
+def _first_look() -> None:
+    """Blender's timer, once after the extension was enabled."""
+    session.adopt()
 
 
 def _server_there() -> bool:

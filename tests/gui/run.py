@@ -26,10 +26,11 @@ SHOTS = ROOT / "docs/images"
 TIME_LIMIT = 600  # seconds for everything after the tree is there
 PREPARE_LIMIT = 1800  # seconds to make the tree, once
 
-# clicks on Generate where its row was drawn, and waits for the script in Blender; $1 is the job's folder
+# clicks on Generate where the script in Blender says that it is, and waits for that script
 DRIVE = """set -eu
 import -silent -window root {panel}
-xdotool mousemove {x} {y} sleep 0.3 click 1 sleep 0.2 mousemove 400 300
+read -r x y <{folder}/button
+xdotool mousemove "$x" "$y" sleep 0.3 click 1 sleep 0.2 mousemove 400 300
 for _ in $(seq 1 {seconds}); do [ -e {folder}/done ] && exit 0; sleep 1; done
 exit 5
 """
@@ -48,7 +49,6 @@ def model_id(folder: Path) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--suite", choices=("trixie", "sid"), default="trixie", help="Blender 4.3, or the newest")
-    parser.add_argument("--button", default="1140,330", help="X,Y of the Generate button on the 1280x800 display")
     options = parser.parse_args()
     tool = HERE / "gui_blender.sh"
     subprocess.run(["bash", tool, "--suite", options.suite, "--prepare"], check=True, timeout=PREPARE_LIMIT)
@@ -65,14 +65,14 @@ def drive(tool: Path, folder: Path, options: argparse.Namespace) -> dict:
     from genesis_server.protocol.launch import start_server
     from genesis_server.protocol.messages import Shutdown
 
-    connection, x_y = folder / "server.json", options.button.split(",")
+    connection = folder / "server.json"
     picture = Path(shutil.copy(PICTURE, folder))
     archive = Path(shutil.copy(next((ROOT / "dist").glob("genesis-*-linux-x64.zip")), folder))
     job = {"zip": str(archive), "picture": str(picture), "connection_file": str(connection), "folder": str(folder)}
     job["model"] = model_id(folder)
     SHOTS.mkdir(parents=True, exist_ok=True)
     script = folder / "drive.sh"
-    script.write_text(DRIVE.format(panel=SHOTS / "panel.png", x=x_y[0], y=x_y[1], seconds=TIME_LIMIT // 2, folder=folder))
+    script.write_text(DRIVE.format(panel=SHOTS / "panel.png", seconds=TIME_LIMIT // 2, folder=folder))
     command = ["bash", tool, "--suite", options.suite, "--script", HERE / "show_panel.py", "--ready", folder / "panel_ready"]
     command += ["--drive", script, "--shot", SHOTS / "result_in_blender.png", "--", "--factory-startup"]
     environment = {**os.environ, "GENESIS_GUI_JOB": json.dumps(job)}

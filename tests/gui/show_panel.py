@@ -19,7 +19,8 @@ JOB = json.loads(os.environ["GENESIS_GUI_JOB"])
 FOLDER = Path(JOB["folder"])
 MODULE = "bl_ext.user_default.genesis"
 TICK = 0.5  # seconds between steps, so that each is drawn before the next
-PATIENCE = 240.0  # seconds for the result
+BUTTON_BELOW_TOP = 299  # pixels from the top of the sidebar to Generate, with one picture and nothing else open
+PATIENCE = 150.0  # seconds for the result
 report = {"blender": bpy.app.version_string, "steps": []}
 bpy.context.preferences.view.show_splash = False
 
@@ -43,6 +44,7 @@ def install():
     bpy.ops.extensions.package_install_files(filepath=JOB["zip"], repo="user_default", enable_on_install=True)
     chosen = bpy.context.preferences.addons[MODULE].preferences
     chosen.connection_file, chosen.model, chosen.auto_start = JOB["connection_file"], JOB["model"], False
+    session().adopt()
     for item in list(bpy.data.objects):
         if item.type == "MESH":
             bpy.data.objects.remove(item)
@@ -78,13 +80,14 @@ def measure_redraw():
             bpy.ops.wm.redraw_timer(type="DRAW", iterations=1)
             times.append(time.perf_counter() - started)
     report["sidebar_redraw_ms"] = round(1000 * statistics.median(times), 2)
-    report["region"] = [regions["UI"].x, regions["UI"].y, regions["UI"].width, regions["UI"].height]
 
 
 def panel_ready():
-    """Tells where things are, measured from the top left as the X server does."""
-    window, _, _ = view()
-    report["window"] = [window.width, window.height]
+    """Tells where the button is, measured from the top left as the X server does."""
+    window, _, regions = view()
+    x = regions["UI"].x + regions["UI"].width // 2
+    y = window.height - regions["UI"].y - regions["UI"].height + BUTTON_BELOW_TOP
+    (FOLDER / "button").write_text(f"{x} {y}\n")
     (FOLDER / "panel_ready").write_text("")
 
 
