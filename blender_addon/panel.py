@@ -222,11 +222,15 @@ def _draw_bake(layout: Any, bake: Any) -> None:
 def _draw_facts(layout: Any, item: bpy.types.Object) -> None:
     memory = item.genesis
     settings = memory.settings()
-    facts = [("Model", memory.model), ("Preset", memory.preset.title()), ("Seed", str(settings.seed))]
+    facts = [
+        ("Model", memory.model.replace("\\", "/").rpartition("/")[2]),
+        ("Preset", memory.preset.title()),
+        ("Seed", str(settings.seed)),
+    ]
     if settings.texture_seed is not None:
         facts.append(("Texture Seed", str(settings.texture_seed)))
     if item.type == "MESH":
-        facts.append(("Faces", f"{len(item.data.polygons):,}"))
+        facts.append(("Mesh", f"{len(item.data.polygons):,} faces"))
     for stage in SAMPLED_STAGES:
         overrides = getattr(settings, stage).overrides()
         if overrides:
