@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import struct
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,16 +55,16 @@ class GlbModel:
 def write_glb(
     path: str | os.PathLike[str], unwrapped: UnwrappedMesh, material: Material, extras: Mapping[str, Any] | None = None
 ) -> None:
-    """Writes a GLB; an earlier file at `path` is replaced only by a complete one.
+    """Writes a GLB.
 
     Args:
-        path: of the file.
+        path: of the file; written in place, so hand in a temporary name where a crash must not matter.
         unwrapped: mesh in model space.
         material: its textures.
         extras: plain JSON values, kept in `asset.extras`.
 
     Raises:
-        GenesisError: DISK_FULL or NO_PERMISSION when the file cannot be written.
+        OSError: when the file cannot be written.
     """
     vertices, normals = to_gltf(unwrapped.vertices.cpu().numpy()), to_gltf(unwrapped.normals.cpu().numpy())
     index = np.uint16 if len(vertices) <= 65535 else np.uint32
@@ -92,7 +91,7 @@ def write_glb(
         struct.pack("<II", len(text), _JSON) + text,
         struct.pack("<II", len(binary), _BIN) + bytes(binary),
     ]
-    _write_atomically(Path(path), b"".join(parts))
+    Path(path).write_bytes(b"".join(parts))
 
 
 def read_glb(path: str | os.PathLike[str]) -> GlbModel:
@@ -107,7 +106,9 @@ def read_glb(path: str | os.PathLike[str]) -> GlbModel:
         return _model(document, binary)
     except FileNotFoundError:
         raise GenesisError(ErrorCode.BAD_MESH, f"There is no file {path}.", "Check the path.") from None
-    except (OSError, ValueError, KeyError, IndexError, TypeError, struct.error) as error:
+    except OSError as error:
+        raise GenesisError(ErrorCode.BAD_MESH, f"{path} cannot be read: {error.strerror}.", "Name a GLB file.") from error
+    except (ValueError, KeyError, IndexError, TypeError, struct.error) as error:
         raise GenesisError(
             ErrorCode.BAD_MESH, f"{path} is not a textured GLB file: {error}.", "Export it as binary glTF 2.0 with UVs."
         ) from error
@@ -181,29 +182,8 @@ def _png(picture: np.ndarray) -> bytes:
     return data.tobytes()
 
 
-def _write_atomically(path: Path, data: bytes) -> None:
-    temporary = None
-    try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, suffix=".part", delete=False) as file:
-            temporary = Path(file.name)
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
-        if isinstance(error, PermissionError | FileNotFoundError | NotADirectoryError):
-            raise GenesisError(
-                ErrorCode.NO_PERMISSION, f"{path} cannot be written: {error}.", "Choose another folder."
-            ) from error
-        raise GenesisError(
-            ErrorCode.DISK_FULL, f"{path} ({len(data)} bytes) could not be written: {error}.", "Free some disk space."
-        ) from error
-
-
 def _chunks(data: bytes) -> tuple[dict[str, Any], bytes]:
-    magic, version, length = struct.unpack_from("<III", data)
+    magic, version, length = struct.unpack_from("<III", data) if len(data) >= 12 else (0, 0, 0)
     if magic != _MAGIC or version != 2:
         raise ValueError("it does not start as a GLB 2.0 file does")
     if length > len(data):

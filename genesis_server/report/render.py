@@ -118,7 +118,8 @@ def render_thumbnail(glb_path: str | os.PathLike[str], png_path: str | os.PathLi
     """Writes a square picture with transparent background, seen from the front right and a little above.
 
     Raises:
-        GenesisError: BAD_MESH for an unreadable GLB, DISK_FULL when the picture cannot be written.
+        GenesisError: BAD_MESH for an unreadable GLB.
+        OSError: when the picture cannot be written.
     """
     write_png(png_path, render_views(glb_path, [THREE_QUARTERS], size)[0])
 
@@ -135,17 +136,10 @@ def over(picture: np.ndarray, background: tuple[int, int, int]) -> np.ndarray:
 
 
 def write_png(path: str | os.PathLike[str], picture: np.ndarray) -> None:
-    """Writes uint8 RGB or RGBA; an earlier file is replaced only by a complete one."""
+    """Writes uint8 RGB or RGBA; in place, so hand in a temporary name where a crash must not matter."""
     code = cv2.COLOR_RGBA2BGRA if picture.shape[2] == 4 else cv2.COLOR_RGB2BGR
     _, data = cv2.imencode(".png", cv2.cvtColor(picture, code))
-    path = Path(path)
-    temporary = path.with_name(path.name + ".part")
-    try:
-        temporary.write_bytes(data.tobytes())
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise GenesisError(ErrorCode.DISK_FULL, f"{path} could not be written: {error}.", "Free some disk space.") from error
+    Path(path).write_bytes(data.tobytes())
 
 
 def _scene(model: GlbModel, device: str) -> Scene:
