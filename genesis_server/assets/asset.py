@@ -122,14 +122,14 @@ class Asset:
         asset = cls(folder.resolve(), _read_record(folder))
         for entry in asset._record["inputs"]:
             if not asset.path(entry["file"]).is_file():
-                raise damaged(asset.path(entry["file"]), "it is missing")
+                raise damaged(asset.path(entry["file"]), "is missing")
         for record in asset._stages().values():
             for name, size in record.files.items():
                 path = asset.path(name)
                 if not path.is_file():
-                    raise damaged(path, "it is missing")
+                    raise damaged(path, "is missing")
                 if path.stat().st_size != size:
-                    raise damaged(path, f"it has {path.stat().st_size} bytes instead of {size}")
+                    raise damaged(path, f"has {path.stat().st_size} bytes instead of {size}")
         return asset
 
     @property
@@ -240,11 +240,11 @@ class Asset:
         self._record = after
 
 
-def damaged(path: Path, reason: str) -> GenesisError:
-    """The error for a file of an asset that cannot be used."""
+def damaged(path: Path, what: str) -> GenesisError:
+    """The error for a file of an asset that cannot be used; `what` goes on after its name."""
     return GenesisError(
         ErrorCode.BAD_ASSET,
-        f"{path} is damaged: {reason}.",
+        f"{path} {what}.",
         "Copy the file back, or generate the asset again from its pictures.",
     )
 
@@ -293,8 +293,10 @@ def _read_record(folder: Path) -> dict[str, Any]:
             if Path(name).name != name:
                 raise ValueError(f"it names the file {name!r}, which is not inside the folder")
         str(record["model"]["id"] + record["model"]["identity"])
+    except json.JSONDecodeError as error:
+        raise damaged(path, f"is cut short or not JSON ({error})") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise damaged(path, f"{type(error).__name__} {error}") from error
+        raise damaged(path, f"is damaged ({type(error).__name__}: {error})") from error
     return record
 
 
@@ -302,7 +304,7 @@ def _check_settings(path: Path, values: Any) -> None:
     try:
         GenerateSettings.from_json(values)
     except GenesisError as error:
-        raise damaged(path, error.message.rstrip(".")) from error
+        raise damaged(path, f"is damaged ({error.message.rstrip('.')})") from error
 
 
 def _names(record: dict[str, Any]) -> list[str]:

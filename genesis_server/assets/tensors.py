@@ -29,4 +29,4 @@ def load_tensors(path: Path, names: tuple[str, ...]) -> tuple[dict[str, Tensor],
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
     except (SafetensorError, OSError) as error:
-        raise damaged(path, str(error)) from error
+        raise damaged(path, f"is damaged ({error})") from error

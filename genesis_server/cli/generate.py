@@ -12,7 +12,7 @@ from genesis_server.cli.output import explains_errors, json_option
 from genesis_server.cli.work import run_job
 from genesis_server.protocol.errors import ErrorCode, GenesisError
 from genesis_server.protocol.messages import Submit
-from genesis_server.protocol.parameters import MAX_SEED, parameter_names, parse_value
+from genesis_server.protocol.parameters import parameter_names, parse_value
 from genesis_server.protocol.presets import DEFAULT_PRESET, PRESETS
 from genesis_server.service.intake import ASSET_SUFFIX, checked
 
@@ -40,7 +40,7 @@ def _list_parameters(ctx: click.Context, _: click.Parameter, wanted: bool) -> No
 @click.option(
     "--preset", type=click.Choice(list(PRESETS)), default=DEFAULT_PRESET, show_default=True, help="How much time to spend."
 )
-@click.option("--seed", type=click.IntRange(0, MAX_SEED), help="The same seed gives the same object again.")
+@click.option("--seed", type=int, help="The same seed gives the same object again.")
 @click.option("--texture-size", type=int, help="Width and height of the textures in pixels.")
 @click.option("--faces", type=int, help="Triangles of the result at most.")
 @click.option(
@@ -97,8 +97,18 @@ def generate(
     )
     if name is not None and Path(name).name != name:
         raise GenesisError(ErrorCode.BAD_PARAMETER, f"{name!r} cannot name an asset.", "Give the folder with --out.")
-    folder.mkdir(parents=True, exist_ok=True)
-    run_job(checked(request, folder), as_json)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise GenesisError(
+            ErrorCode.BAD_PARAMETER, f"The folder {folder} cannot be made: {error.strerror}.", "Choose another with --out."
+        ) from error
+    request = checked(request, folder)
+    from genesis_server.pipeline.picture import load_picture  # brings Pillow, which --help should not wait for
+
+    for name in request.pictures:
+        load_picture(name)  # before anything heavy is loaded
+    run_job(request, as_json)
 
 
 def parse_assignments(assignments: tuple[str, ...]) -> dict[str, Any]:

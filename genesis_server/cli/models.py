@@ -82,7 +82,8 @@ def describe(item: Any) -> str:
         return f"{item.state} in {item.folder}"
     size = f", {item.missing_bytes / 1e9:.1f} GB" if item.missing_bytes else ""
     gated = f"; {', '.join(item.gated)} asks you to accept its licence first" if item.gated else ""
-    return f"{item.state}, {len(item.missing)} files to come{size}{gated}"
+    files = "1 file" if len(item.missing) == 1 else f"{len(item.missing)} files"
+    return f"{item.state}, {files} to come{size}{gated}"
 
 
 def _plain(item: Any) -> dict[str, Any]:

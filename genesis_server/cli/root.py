@@ -7,6 +7,7 @@ Exit codes: 0 done, 1 the work failed, 2 wrong usage or a bad parameter, 130 can
 from __future__ import annotations
 
 import importlib
+from typing import Any
 
 import click
 
@@ -15,8 +16,10 @@ from genesis_server.cli.doctor import doctor
 from genesis_server.cli.generate import generate
 from genesis_server.cli.inspect import inspect
 from genesis_server.cli.models import models
+from genesis_server.cli.output import BAD_USAGE, print_json
 from genesis_server.cli.rebake import rebake
 from genesis_server.cli.serve import serve
+from genesis_server.protocol.errors import ErrorCode, GenesisError
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 # the small model's tools are commands of their own that load torch: only when named
@@ -35,7 +38,23 @@ class _MiniGroup(click.Group):
         return importlib.import_module(MINI_COMMANDS[name]).main if name in self.list_commands(ctx) else None
 
 
-@click.group(context_settings=CONTEXT)
+class _MainGroup(click.Group):
+    """Tells machines too, where they asked for JSON, that a command was not understood."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        as_json = "--json" in ctx.args
+        try:
+            return super().invoke(ctx)
+        except click.UsageError as error:
+            if not as_json:
+                raise
+            command = error.ctx.command_path if error.ctx else "genesis"
+            refused = GenesisError(ErrorCode.BAD_PARAMETER, error.format_message(), f"See {command} --help.")
+            print_json({"error": refused.to_json()})
+            ctx.exit(BAD_USAGE)
+
+
+@click.group(cls=_MainGroup, context_settings=CONTEXT)
 @click.version_option(__version__, prog_name="genesis")
 def main() -> None:
     """Turns pictures of an object into a textured 3D mesh, on this machine.

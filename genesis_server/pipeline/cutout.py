@@ -32,18 +32,29 @@ class Cutout:
     background: str
 
 
-def cut_out(picture: Image.Image, background: str, remover: BackgroundRemover) -> Cutout:
+def check_alpha(picture: Image.Image, name: str) -> None:
+    """Refuse a picture whose own alpha leaves no object, which is known before anything is made.
+
+    Raises:
+        GenesisError: NO_FOREGROUND, as `cut_out` would.
+    """
+    if _has_alpha(picture):
+        _square_box(np.asarray(_downscale(picture.getchannel("A"))), "alpha", name)
+
+
+def cut_out(picture: Image.Image, background: str, remover: BackgroundRemover, name: str = "The picture") -> Cutout:
     """Cut the object out of its picture.
 
     Args:
         picture: any mode; RGBA with at least one transparent pixel brings its own mask.
         background: "auto" or "keep" (`GenerateSettings.background`).
         remover: asked only where there is no alpha to use.
+        name: of the picture, for errors.
 
     Raises:
         GenesisError: NO_FOREGROUND when nothing, or only a single pixel, is left.
     """
-    has_alpha = picture.mode == "RGBA" and picture.getchannel("A").getextrema()[0] < 255
+    has_alpha = _has_alpha(picture)
     picture = _downscale(picture)
     if has_alpha:
         how, masked = "alpha", picture
@@ -52,7 +63,11 @@ def cut_out(picture: Image.Image, background: str, remover: BackgroundRemover) -
     else:
         removal = remover.remove(picture.convert("RGB"))
         how, masked = removal.method, removal.picture
-    return Cutout(_premultiply(masked.crop(_square_box(np.asarray(masked.getchannel("A")), how))), how)
+    return Cutout(_premultiply(masked.crop(_square_box(np.asarray(masked.getchannel("A")), how, name))), how)
+
+
+def _has_alpha(picture: Image.Image) -> bool:
+    return picture.mode == "RGBA" and picture.getchannel("A").getextrema()[0] < 255
 
 
 def _downscale(picture: Image.Image) -> Image.Image:
@@ -64,30 +79,30 @@ def _downscale(picture: Image.Image) -> Image.Image:
     return picture.resize(size, Image.Resampling.LANCZOS)
 
 
-def _square_box(alpha: np.ndarray, how: str) -> tuple[int, int, int, int]:
+def _square_box(alpha: np.ndarray, how: str, name: str) -> tuple[int, int, int, int]:
     rows, columns = np.nonzero(alpha > FOREGROUND_ALPHA)
     if not len(rows):
-        raise _no_foreground(alpha, how)
+        raise _no_foreground(alpha, how, name)
     x0, x1, y0, y1 = int(columns.min()), int(columns.max()), int(rows.min()), int(rows.max())
     half = max(x1 - x0, y1 - y0) // 2
     if half == 0:
         raise GenesisError(
             ErrorCode.NO_FOREGROUND,
-            f"The object in the picture is only {x1 - x0 + 1} x {y1 - y0 + 1} pixels large.",
+            f"{name} shows an object of only {x1 - x0 + 1} x {y1 - y0 + 1} pixels.",
             "Use a picture in which the object fills most of the frame.",
         )
     cx, cy = (x0 + x1) / 2, (y0 + y1) / 2
     return round(cx - half), round(cy - half), round(cx + half), round(cy + half)  # half to even, as published
 
 
-def _no_foreground(alpha: np.ndarray, how: str) -> GenesisError:
+def _no_foreground(alpha: np.ndarray, how: str, name: str) -> GenesisError:
     if how == "alpha":
         strongest = int(alpha.max(initial=0))
         what = "fully transparent" if strongest == 0 else f"nowhere more opaque than {strongest} of 255"
-        return GenesisError(ErrorCode.NO_FOREGROUND, f"The picture is {what}.", "Use a picture whose object is opaque.")
+        return GenesisError(ErrorCode.NO_FOREGROUND, f"{name} is {what}.", "Use a picture whose object is opaque.")
     return GenesisError(
         ErrorCode.NO_FOREGROUND,
-        f"No object was found in the picture when its background was removed ({how}).",
+        f"{name} shows no object once its background is removed, by {how}.",
         "Cut the object out yourself and give a PNG with transparency, or set background to keep.",
     )
 

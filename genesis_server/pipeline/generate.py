@@ -151,11 +151,12 @@ class _Generation:
     def _cut_out(self, writer: StageWriter) -> None:
         methods = []
         for index, path in enumerate(self.asset.inputs):
-            cutout = cut_out(load_picture(path), self.settings.background, self.model.remover())
+            name = f"Picture {index + 1}" if len(self.asset.inputs) > 1 else "The picture"
+            cutout = cut_out(load_picture(path), self.settings.background, self.model.remover(), name)
             cutout.picture.save(writer.file(f"cutout_{index}.png"))
             methods.append(cutout.background)
             if "no weights" in cutout.background:
-                self.progress.note("cutout", f"Background of picture {index + 1} removed by {cutout.background}.")
+                self.progress.note("cutout", f"{name}: background removed by {cutout.background}.")
         writer.statistics["background"] = methods
 
     def _sample_structure(self, writer: StageWriter) -> None:

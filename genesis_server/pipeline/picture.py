@@ -7,6 +7,7 @@ all but RGBA (docs/spec/pipeline.md 4, 16 #2), which surprises whoever cut out a
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -32,12 +33,13 @@ def load_picture(path: str | Path) -> Image.Image:
     _check_file(path)
     try:
         with Image.open(path) as picture:
-            _check_size(path, "{} x {}".format(*picture.size), picture.width * picture.height)
+            if picture.width * picture.height > MAX_PIXELS:
+                raise _too_large(path, f"{picture.width} x {picture.height} pixels")
             picture.load()
             return _to_rgb(ImageOps.exif_transpose(picture))
-    except Image.DecompressionBombError:  # Pillow's own, higher cap speaks before ours can
-        _check_size(path, "far too many", MAX_PIXELS + 1)
-        raise
+    except Image.DecompressionBombError as error:  # Pillow's own, higher cap speaks before ours can; it names the pixels first
+        pixels = int(re.search(r"\d+", str(error))[0])
+        raise _too_large(path, f"{pixels // 2**20} megapixels") from error
     except PermissionError as error:
         raise _refused(path, "may not be read", "Change its permissions.", ErrorCode.NO_PERMISSION) from error
     except Image.UnidentifiedImageError as error:
@@ -60,10 +62,8 @@ def _check_file(path: Path) -> None:
         raise _refused(path, f"cannot be opened ({error.strerror})", "Check the path.") from error
 
 
-def _check_size(path: Path, size: str, pixels: int) -> None:
-    if pixels > MAX_PIXELS:
-        limit = MAX_PIXELS // 2**20
-        raise _refused(path, f"has {size} pixels; at most {limit} megapixels are read", "Scale it down first.")
+def _too_large(path: Path, size: str) -> GenesisError:
+    return _refused(path, f"has {size}; at most {MAX_PIXELS // 2**20} megapixels are read", "Scale it down first.")
 
 
 def _to_rgb(picture: Image.Image) -> Image.Image:

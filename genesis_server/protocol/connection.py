@@ -77,7 +77,11 @@ def read_connection(path: Path) -> Connection:
         raise _no_server(f"No Genesis server is running: {path} does not exist.") from None
     except (OSError, ValueError) as error:
         raise _no_server(f"The connection file {path} cannot be read: {error}.") from None
-    protocol = values.get("protocol") if isinstance(values, dict) else None
+    values = values if isinstance(values, dict) else {}
+    protocol, pid = values.get("protocol"), values.get("pid")
+    # first of all, for a server of another release may have left it too
+    if type(pid) is int and not process_alive(pid):
+        raise _no_server(f"The connection file {path} was left by process {pid}, which is gone.")
     if isinstance(protocol, int) and protocol != PROTOCOL_VERSION:
         raise GenesisError(
             ErrorCode.VERSION_MISMATCH,
@@ -87,12 +91,9 @@ def read_connection(path: Path) -> Connection:
         )
     kinds = {"protocol": int, "pid": int}
     names = [item.name for item in dataclasses.fields(Connection)]
-    if not isinstance(values, dict) or any(type(values.get(name)) is not kinds.get(name, str) for name in names):
+    if any(type(values.get(name)) is not kinds.get(name, str) for name in names):
         raise _no_server(f"The connection file {path} is not one.")
-    connection = Connection(**{name: values[name] for name in names})
-    if not process_alive(connection.pid):
-        raise _no_server(f"The connection file {path} was left by process {connection.pid}, which is gone.")
-    return connection
+    return Connection(**{name: values[name] for name in names})
 
 
 def process_alive(pid: int) -> bool:

@@ -155,15 +155,13 @@ def parse_value(name: str, text: str) -> Any:
     try:
         return [float(part) for part in text.split(",")] if kind is tuple else kind(text)
     except ValueError:
-        raise GenesisError(
-            ErrorCode.BAD_PARAMETER, f"{name} is {text!r}, which is not {_kind_name(kind)}.", "Give a plain value."
-        ) from None
+        raise GenesisError(ErrorCode.BAD_PARAMETER, f"{name} is {text!r}.", f"Give {_kind_name(kind)}.") from None
 
 
 def _parse(cls: type, values: Mapping[str, Any], prefix: str) -> Any:
     if not isinstance(values, Mapping):
         raise GenesisError(
-            ErrorCode.BAD_PARAMETER, f"{prefix.rstrip('.') or 'settings'} is {values!r}, not a group of settings."
+            ErrorCode.BAD_PARAMETER, f"{prefix.rstrip('.') or 'settings'} is {values!r}.", "Give a group of settings."
         )
     known = {item.name: item for item in dataclasses.fields(cls)}
     for name in values:
@@ -205,7 +203,7 @@ def _check(name: str, value: Any, rules: Mapping[str, Any]) -> Any:
 def _check_number(name: str, value: Any, kind: type, rules: Mapping[str, Any]) -> Any:
     whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
     if isinstance(value, bool) or not isinstance(value, (int, float)) or (kind is int and not whole):
-        raise GenesisError(ErrorCode.BAD_PARAMETER, f"{name} is {value!r}, which is not {_kind_name(kind)}.")
+        raise GenesisError(ErrorCode.BAD_PARAMETER, f"{name} is {value!r}.", f"Give {_kind_name(kind)}.")
     low, high = rules["low"], rules["high"]
     if not math.isfinite(value) or not low <= value <= high:
         raise GenesisError(ErrorCode.BAD_PARAMETER, f"{name} is {value}.", f"Use a value from {low} to {high}.")

@@ -63,7 +63,9 @@ class Endpoint:
         except zmq.ZMQError as error:
             self.close()
             raise GenesisError(
-                ErrorCode.PORT_TAKEN, f"Port {port} cannot be used: {error}.", "Leave out --port, and a free one is taken."
+                ErrorCode.PORT_TAKEN,
+                f"Port {port} cannot be used: {error.strerror}.",
+                "Leave out --port, and a free one is taken.",
             ) from error
         self.address = f"{HOST}:{port}"
 

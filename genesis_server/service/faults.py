@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import errno
 import signal
+import sqlite3
 import sys
 
 from genesis_server.protocol.errors import ErrorCode, GenesisError, Remedy
 
-SQLITE_FULL = 13
 MAX_REASON = 500  # characters of a foreign error message that are shown; the log has all of it
 
 
@@ -25,13 +25,18 @@ def as_genesis_error(error: BaseException) -> GenesisError:
             "Close other programs, choose a lower resolution or fewer views, or use the small model.",
             Remedy.USE_MINI,
         )
-    store_full = getattr(error, "sqlite_errorcode", None) == SQLITE_FULL
-    if store_full or (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)):
+    store = getattr(error, "sqlite_errorcode", None)
+    if store == sqlite3.SQLITE_FULL or (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)):
         return GenesisError(
             ErrorCode.DISK_FULL, f"The disk is full: {reason}.", "Free some space; the previous result is untouched."
         )
-    if isinstance(error, PermissionError) or (isinstance(error, OSError) and error.errno == errno.EROFS):
+    store_closed = store in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
+    if store_closed or isinstance(error, PermissionError) or (isinstance(error, OSError) and error.errno == errno.EROFS):
         return GenesisError(ErrorCode.NO_PERMISSION, f"Access was refused: {reason}.", "Choose a folder that you may write to.")
+    if store in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return GenesisError(
+            ErrorCode.INTERNAL, f"The server's list of jobs is damaged: {reason}.", "Delete jobs.sqlite in the server's folder."
+        )
     if isinstance(error, KeyboardInterrupt):
         return GenesisError(ErrorCode.CANCELLED, "Cancelled.", "Finished stages are kept.")
     return GenesisError(

@@ -96,5 +96,6 @@ def _check_asset(folder: Path) -> None:
     from genesis_server.assets import Asset  # brings Pillow, which the start of the server should not wait for
 
     if not folder.is_absolute() or not folder.is_dir():
-        raise GenesisError(ErrorCode.BAD_ASSET, f"The asset {folder} does not exist.", "Give the whole path of its folder.")
+        what = "is not an absolute path" if not folder.is_absolute() else "is a file" if folder.exists() else "does not exist"
+        raise GenesisError(ErrorCode.BAD_ASSET, f"The asset {folder} {what}.", "Give the whole path of its folder.")
     Asset.open(folder)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from genesis_server.assets.asset import Asset
+from genesis_server.pipeline.cutout import check_alpha
 from genesis_server.pipeline.generate import generate
 from genesis_server.pipeline.model import Model
 from genesis_server.pipeline.picture import load_picture
@@ -36,13 +37,20 @@ class JobRunner:
         return asset
 
     def _asset(self, request: JobRequest) -> Asset:
+        """The asset with what it is asked to become; touched only once nothing is wrong with the request."""
         if isinstance(request, Submit):
             settings = preset(request.preset).with_values(request.changes)
-            pictures = [load_picture(Path(name)) for name in request.pictures]
-            return Asset.create(Path(request.asset), pictures, settings, request.model)
+            pictures = {name: load_picture(Path(name)) for name in request.pictures}
+            for name, picture in pictures.items():
+                check_alpha(picture, name)
+            self._load(request.model).plan(settings.resolution)
+            return Asset.create(Path(request.asset), [pictures[name] for name in request.pictures], settings, request.model)
         check_changes(request.changes, bake_only=isinstance(request, Rebake))
         asset = Asset.open(Path(request.asset))
-        asset.change(asset.settings.with_values(request.changes))
+        settings = asset.settings.with_values(request.changes)
+        if not isinstance(request, Rebake):
+            self._load(asset.model_id).plan(settings.resolution)
+        asset.change(settings)
         return asset
 
     def _load(self, model_id: str) -> Model:

@@ -18,6 +18,7 @@ from typing import Any
 
 from genesis_server.protocol.errors import ErrorCode, GenesisError
 from genesis_server.protocol.messages import MAX_LISTED_JOBS, JobInfo, JobState, Rebake, Regenerate, Submit, decode, encode
+from genesis_server.service.faults import as_genesis_error
 from genesis_server.service.log import log
 
 STORE_FILE = "jobs.sqlite"
@@ -42,7 +43,7 @@ class JobStore:
         """Opens or makes the store.
 
         Raises:
-            GenesisError: ALREADY_RUNNING where another server holds it.
+            GenesisError: ALREADY_RUNNING where another server holds it, DISK_FULL, NO_PERMISSION, INTERNAL for a damaged one.
         """
         self._unsaved: dict[str, JobInfo] = {}  # what could not be written, because the disk is full
         self._database = sqlite3.connect(folder / STORE_FILE, timeout=0.5, isolation_level=None)
@@ -53,12 +54,12 @@ class JobStore:
             self._database.execute("BEGIN EXCLUSIVE")
             self._database.execute(_SCHEMA)
             self._database.execute("COMMIT")
-        except sqlite3.OperationalError as error:
+        except sqlite3.DatabaseError as error:
             self._database.close()
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+                raise as_genesis_error(error) from error
             raise GenesisError(
-                ErrorCode.ALREADY_RUNNING,
-                f"Another Genesis server uses {folder} ({error}).",
-                "Use that one, or end it first.",
+                ErrorCode.ALREADY_RUNNING, f"Another Genesis server uses {folder}.", "Use that one, or end it first."
             ) from error
 
     def close(self) -> None:

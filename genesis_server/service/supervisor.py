@@ -96,6 +96,10 @@ class Supervisor:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._store = JobStore(folder)
             self._log = open_log(folder)
+        except (FileNotFoundError, NotADirectoryError, FileExistsError) as error:
+            raise GenesisError(
+                ErrorCode.NO_PERMISSION, f"The folder {folder} cannot be made: {error.strerror}.", "Choose another folder."
+            ) from error
         except OSError as error:
             raise as_genesis_error(error) from error
         self._assets = folder / ASSETS_FOLDER
