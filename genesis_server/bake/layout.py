@@ -9,6 +9,7 @@ padding grows with them exactly as required.
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -29,6 +30,7 @@ _INTERLOCK = 0.9  # bitmaps need about this share of the space of their rectangl
 _GOOD_FILL = 0.985  # of the atlas' height used: another round would gain under one percent of density
 _FINER = 1.015  # the full grid fits charts a little tighter than the half grid on which the density is searched
 _MAX_SHRINKS = 100
+_SMALLEST_CHART = 3  # cells that a tiny chart covers per axis
 
 
 def project_charts(corners: Tensor, areas: Tensor, chart: Tensor) -> Tensor:
@@ -93,10 +95,15 @@ def pack_atlas(flat: Tensor, chart: Tensor, texture_size: int) -> Tensor:
         float64 [F, 3, 2], uv in 0..1.
 
     Raises:
-        GenesisError: BAD_PARAMETER when even tiny charts with their padding do not fit.
+        GenesisError: BAD_MESH when even tiny charts with their padding do not fit a texture of `PACK_SIZE`; in a smaller
+            texture they then come closer together.
     """
     side = min(texture_size, PACK_SIZE)
     low, high = _bounds(flat, chart, int(chart.max()) + 1)
+    # then closer together than the padding: seams show in mip-maps, of which so small a texture hardly has any
+    finer = partial(pack_atlas, flat, chart, 2 * side) if side < PACK_SIZE else None
+    if finer and low.shape[0] * (PADDING + _SMALLEST_CHART) ** 2 > side**2:
+        return finer()
     guess = _expected_density(high - low, side // 2, PADDING // 2)
     half = _largest_density(flat, chart, low, high, side // 2, PADDING // 2, guess)
     density = 2 * half * _FINER
@@ -105,10 +112,10 @@ def pack_atlas(flat: Tensor, chart: Tensor, texture_size: int) -> Tensor:
         if placed is not None and height <= side:
             return placed / side
         density *= 0.985
+    if finer:
+        return finer()
     raise GenesisError(
-        ErrorCode.BAD_PARAMETER,
-        f"{low.shape[0]} charts do not fit into a texture of {texture_size} pixels.",
-        "Use a larger texture or fewer faces.",
+        ErrorCode.BAD_MESH, f"{low.shape[0]} charts with their padding do not fit into one texture.", "Use fewer faces."
     )
 
 

@@ -37,8 +37,9 @@ def unwrap(mesh: Mesh, texture_size: int) -> UnwrappedMesh:
         texture_size: texels per side of the texture to be baked; decides the padding between charts.
 
     Returns:
-        The unwrapped mesh on the mesh's device. Charts keep max(4, texture_size / 256) texels from each other, are not
-        mirrored, do not overlap, and have the same number of texels per area.
+        The unwrapped mesh on the mesh's device. Charts keep max(4, texture_size / 256) texels from each other (fewer only
+        where a texture below 1024 texels is too small for that), are not mirrored, do not overlap, and have the same number
+        of texels per area.
 
     Raises:
         GenesisError: BAD_MESH when no face has an area or a position is not finite.

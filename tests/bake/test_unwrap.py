@@ -138,3 +138,13 @@ def test_wobbling_vertices_do_not_shred_the_atlas() -> None:
     assert torch.equal(result.vertices, rough.vertices[result.source_vertex])  # ironing is for the charts alone
     assert (uv_areas(result) < 0).all()
     assert int((overdraw(result.uvs[result.faces.long()] * SIZE, SIZE, SIZE) > 1).sum()) <= 4
+
+
+def test_more_charts_than_a_small_texture_holds_come_closer_together() -> None:
+    corner = torch.rand(400, 1, 3, generator=torch.Generator().manual_seed(0)) * 10
+    side = torch.tensor([[0.0, 0, 0], [0.3, 0, 0], [0, 0.3, 0]])
+    mesh = Mesh((corner + side).reshape(-1, 3), torch.arange(1200, dtype=torch.int32).reshape(-1, 3))
+    result = unwrap(mesh, 64)  # 400 charts with four texels between them would need four times this
+    assert len(result.faces) == 400 and (uv_areas(result) < 0).all()
+    assert result.uvs.min() >= 0 and result.uvs.max() <= 1
+    assert overdraw(result.uvs[result.faces.long()] * SIZE, SIZE, SIZE).max() <= 1
