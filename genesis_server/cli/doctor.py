@@ -20,7 +20,8 @@ import click
 
 from genesis_server import __version__
 from genesis_server.cli.models import describe
-from genesis_server.cli.output import FAILED, json_option, print_json
+from genesis_server.cli.options import json_option
+from genesis_server.cli.output import FAILED, print_json
 from genesis_server.cli.quiet import start_warp
 from genesis_server.protocol.client import Client
 from genesis_server.protocol.connection import default_connection_file, home_folder
@@ -60,7 +61,7 @@ class Check:
 @json_option
 @click.pass_context
 def doctor(ctx: click.Context, as_json: bool) -> None:
-    """Says what works on this machine, and what to do about what does not.
+    """Says what works on this machine, and what to do about the rest.
 
     Ends with exit code 1 where something that every generation needs does not work.
     """

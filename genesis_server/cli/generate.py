@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from genesis_server.cli.output import explains_errors, json_option
+from genesis_server.cli.options import allowed, json_option, setting_option
+from genesis_server.cli.output import explains_errors
 from genesis_server.cli.work import run_job
 from genesis_server.protocol.errors import ErrorCode, GenesisError
 from genesis_server.protocol.messages import Submit
@@ -21,30 +22,36 @@ def _list_parameters(ctx: click.Context, _: click.Parameter, wanted: bool) -> No
     if not wanted or ctx.resilient_parsing:
         return
     for name, item in parameter_names().items():
-        rules = item.metadata
-        allowed = (
-            ", ".join(rules["choices"]) if "choices" in rules else f"{rules['low']}..{rules['high']}" if "low" in rules else ""
-        )
         default = "automatic" if item.default is None else item.default
-        click.echo(f"{click.style(name, bold=True):42} {allowed:26} default {default}\n    {rules['help']}")
+        click.echo(f"{click.style(f'{name:27}', bold=True)} {allowed(item):26} default {default}")
+        click.echo(f"    {item.metadata['help']}")
     ctx.exit()
 
 
 @click.command()
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="IMAGES...")
 @click.option(
-    "-o", "--out", type=click.Path(file_okay=False, path_type=Path), default=Path(), help="Folder to put the asset in."
+    "-o",
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path(),
+    help="Folder to put the asset in; the current one by default.",
 )
 @click.option("--name", help="Name of the asset; the first picture's by default.")
-@click.option("--model", default="mini", show_default=True, help="mini, a model's folder, or a Hub repository.")
+@click.option(
+    "--model",
+    default="mini",
+    show_default=True,
+    help="mini, the path of a model's folder, or a repository such as microsoft/TRELLIS.2-4B.",
+)
 @click.option(
     "--preset", type=click.Choice(list(PRESETS)), default=DEFAULT_PRESET, show_default=True, help="How much time to spend."
 )
-@click.option("--seed", type=int, help="The same seed gives the same object again.")
-@click.option("--texture-size", type=int, help="Width and height of the textures in pixels.")
-@click.option("--faces", type=int, help="Triangles of the result at most.")
+@setting_option("--seed", "seed")
+@setting_option("--texture-size", "bake.texture_size")
+@setting_option("--faces", "bake.faces")
 @click.option(
-    "--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Any setting, such as shape.guidance_strength=5."
+    "--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Any other setting, such as shape.guidance_strength=5."
 )
 @click.option(
     "--list-parameters",
@@ -52,7 +59,7 @@ def _list_parameters(ctx: click.Context, _: click.Parameter, wanted: bool) -> No
     is_eager=True,
     expose_value=False,
     callback=_list_parameters,
-    help="List what --set takes.",
+    help="List what --set takes, with ranges, and end.",
 )
 @json_option
 @explains_errors

@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from genesis_server.cli.output import explains_errors, json_option, print_json
+from genesis_server.cli.options import json_option
+from genesis_server.cli.output import explains_errors, print_json
 from genesis_server.cli.quiet import start_warp
 
 
@@ -17,7 +18,7 @@ from genesis_server.cli.quiet import start_warp
 @json_option
 @explains_errors
 def inspect(file: Path, as_json: bool) -> None:
-    """Shows what is in the GLB FILE: faces, textures, and what is wrong with them."""
+    """Shows what is in a GLB FILE, and what is wrong with it."""
     start_warp()
     from genesis_server.report.inspect import inspect as look
 

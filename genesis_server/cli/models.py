@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from genesis_server.cli.output import FAILED, explains_errors, json_option, print_json
+from genesis_server.cli.options import json_option
+from genesis_server.cli.output import FAILED, explains_errors, print_json
 
 
 @click.group()
@@ -40,7 +41,10 @@ def list_models(as_json: bool) -> None:
 @json_option
 @explains_errors
 def download(model: str, as_json: bool) -> None:
-    """Downloads MODEL, such as microsoft/TRELLIS.2-4B; an interrupted download goes on where it stopped."""
+    """Downloads MODEL, or the rest of it.
+
+    MODEL is a repository such as microsoft/TRELLIS.2-4B; an interrupted download goes on where it stopped.
+    """
     from genesis_server.hub.download import download as fetch
 
     folder = fetch(model, None if as_json else _show)
@@ -52,7 +56,7 @@ def download(model: str, as_json: bool) -> None:
 @json_option
 @explains_errors
 def verify(model: str, as_json: bool) -> None:
-    """Reads every weight file of MODEL and compares it with the published one."""
+    """Compares the weight files of MODEL with the published ones."""
     from genesis_server.hub.download import verify as check
 
     problems = check(model)

@@ -18,8 +18,6 @@ from genesis_server.service.faults import as_genesis_error
 FAILED, BAD_USAGE, CANCELLED = 1, 2, 130
 EXIT_CODES = {ErrorCode.BAD_PARAMETER: BAD_USAGE, ErrorCode.CANCELLED: CANCELLED}
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print the result, or the error, as one JSON object.")
-
 
 def print_json(values: Any) -> None:
     """One JSON object on standard output."""

@@ -17,6 +17,7 @@ from genesis_server.cli.generate import generate
 from genesis_server.cli.inspect import inspect
 from genesis_server.cli.models import models
 from genesis_server.cli.output import BAD_USAGE, print_json
+from genesis_server.cli.quiet import start_warp
 from genesis_server.cli.rebake import rebake
 from genesis_server.cli.serve import serve
 from genesis_server.protocol.errors import ErrorCode, GenesisError
@@ -25,7 +26,6 @@ CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 # the small model's tools are commands of their own that load torch: only when named
 MINI_COMMANDS = {
     "evaluate": "genesis_server.mini.evaluate",
-    "sheet": "genesis_server.mini.sheet",
     "train": "genesis_server.mini.train",
 }
 
@@ -35,7 +35,10 @@ class _MiniGroup(click.Group):
         return [name for name, module in MINI_COMMANDS.items() if importlib.util.find_spec(module)]
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        return importlib.import_module(MINI_COMMANDS[name]).main if name in self.list_commands(ctx) else None
+        if name not in self.list_commands(ctx):
+            return None
+        start_warp()
+        return importlib.import_module(MINI_COMMANDS[name]).main
 
 
 class _MainGroup(click.Group):
@@ -62,13 +65,15 @@ def main() -> None:
     \b
     genesis generate chair.png          a picture to chair.genesis/model.glb
     genesis rebake chair.genesis ...    other textures or fewer faces, without generating again
-    genesis doctor                      what works on this machine, and what to do about what does not
+    genesis doctor                      what works on this machine, and what to do about the rest
+
+    Exit codes: 0 done, 1 the work failed, 2 wrong usage or a setting out of range, 130 cancelled.
     """
 
 
 @main.group(cls=_MiniGroup)
 def mini() -> None:
-    """Trains and measures genesis-mini, the small model that comes with Genesis."""
+    """Trains and measures genesis-mini, the packaged small model."""
 
 
 for command in (generate, rebake, serve, doctor, models, inspect):

@@ -11,25 +11,15 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from PIL import Image
 
-from genesis_server.assets import Asset
-from genesis_server.assets.asset import RECORD
 from genesis_server.cli import main
-from genesis_server.protocol.parameters import GenerateSettings, parameter_names
+from genesis_server.protocol.parameters import parameter_names
 
 
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv("GENESIS_HOME", str(tmp_path / "home"))
     return tmp_path / "home"
-
-
-@pytest.fixture
-def picture(tmp_path) -> Path:
-    path = tmp_path / "chair.png"
-    Image.new("RGBA", (32, 32), (200, 80, 40, 255)).save(path)
-    return path
 
 
 def run(*arguments: object):
@@ -61,66 +51,10 @@ def test_every_parameter_is_listed_with_what_it_does() -> None:
         assert item.metadata["help"] in output
 
 
-@pytest.mark.parametrize(
-    ("arguments", "code", "said"),
-    [
-        (("--set", "shape.speed=3"), "bad_parameter", "shape.speed"),
-        (("--set", "shape.steps"), "bad_parameter", "shape.steps"),
-        (("--set", "shape.steps=many"), "bad_parameter", "many"),
-        (("--set", "shape.steps=0"), "bad_parameter", "0"),
-        (("--texture-size", "1023"), "bad_parameter", "1023"),
-        (("--faces", "99999999"), "bad_parameter", "99999999"),
-        (("--name", "../chair"), "bad_parameter", "../chair"),
-    ],
-)
-def test_a_bad_setting_is_refused_before_anything_is_made(picture, tmp_path, arguments, code, said) -> None:
-    plain = run("generate", picture, "--out", tmp_path / "out", *arguments)
-    assert plain.exit_code == 2
-    assert said in plain.stderr
-    assert plain.stdout == ""
-    machine = run("generate", picture, "--out", tmp_path / "out", *arguments, "--json")
-    assert machine.exit_code == 2
-    assert json.loads(machine.stdout)["error"]["code"] == code
-    assert list(tmp_path.glob("**/*.genesis")) == []
-
-
-@pytest.mark.parametrize("kind", ["missing", "folder", "empty"])
-def test_a_bad_picture_is_refused_before_anything_is_made(tmp_path, kind) -> None:
-    path = tmp_path / "picture.png"
-    if kind == "folder":
-        path.mkdir()
-    elif kind == "empty":
-        path.touch()
-    result = run("generate", path, "--out", tmp_path / "out", "--json")
-    assert result.exit_code == 1
-    error = json.loads(result.stdout)["error"]
-    assert error["code"] == "bad_image"
-    assert str(path) in error["message"]
-    assert error["remedy"]
-
-
 def test_usage_errors_are_clicks_own() -> None:
     assert run("generate").exit_code == 2
     assert run("generate", "a.png", "--preset", "best").exit_code == 2
     assert run("nothing").exit_code == 2
-
-
-def test_a_rebake_of_what_is_no_asset_is_refused(tmp_path) -> None:
-    for folder in (tmp_path / "nothing", tmp_path):
-        result = run("rebake", folder, "--json")
-        assert result.exit_code == 1
-        assert json.loads(result.stdout)["error"]["code"] == "bad_asset"
-
-
-def test_a_rebake_of_a_newer_or_damaged_asset_is_refused(tmp_path) -> None:
-    folder = tmp_path / "chair.genesis"
-    Asset.create(folder, [Image.new("RGB", (8, 8))], GenerateSettings(), "mini")
-    record = json.loads((folder / RECORD).read_text("utf-8"))
-    for text, code in ((json.dumps({**record, "schema": 99}), "newer_schema"), ('{"schema": 1', "bad_asset")):
-        (folder / RECORD).write_text(text, "utf-8")
-        result = run("rebake", folder, "--texture-size", 512, "--json")
-        assert result.exit_code == 1
-        assert json.loads(result.stdout)["error"]["code"] == code
 
 
 def test_models_are_listed_without_a_network(monkeypatch, tmp_path) -> None:

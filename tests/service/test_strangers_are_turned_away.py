@@ -115,6 +115,16 @@ def test_only_the_user_can_read_the_connection_file(running) -> None:
     assert stat.S_IMODE(running.file.stat().st_mode) == 0o600
 
 
+def test_a_stale_file_of_another_release_is_stale_first(running, tmp_path) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as gone:
+        gone.wait(PATIENCE)
+    file = tmp_path / "server.json"
+    file.write_text(json.dumps({**json.loads(running.file.read_text("utf-8")), "protocol": 99, "pid": gone.pid}), "utf-8")
+    with pytest.raises(GenesisError) as caught:
+        read_connection(file)
+    assert caught.value.code == ErrorCode.NOT_CONNECTED  # so that a new server may be started over it
+
+
 def test_a_stale_connection_file_is_named_at_once_and_overwritten_by_the_next_server(start, tmp_path) -> None:
     first = start()
     key = read_connection(first.file).server_key

@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Options whose help comes from the one table of parameters, so that it never says another range than the check."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import Field
+from typing import Any
+
+import click
+
+from genesis_server.protocol.parameters import parameter_names
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the result, or the error, as one JSON object.")
+
+
+def setting_option(flag: str, name: str) -> Callable[..., Any]:
+    """An option for the parameter `name`; values are checked with all others, not by click."""
+    item = parameter_names()[name]
+    choices = item.metadata.get("choices")
+    limits = "" if choices else f"; {allowed(item)}"
+    return click.option(flag, type=click.Choice(choices) if choices else int, help=f"{item.metadata['help']}{limits}.")
+
+
+def allowed(item: Field) -> str:
+    """The values that a parameter takes, in words; empty for free text."""
+    rules = item.metadata
+    if "choices" in rules:
+        return ", ".join(rules["choices"])
+    if "low" not in rules:
+        return ""
+    text = f"{rules['low']} to {rules['high']}"
+    return f"two numbers, {text}" if rules["kind"] is tuple else text
