@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Set-up and daily work, standard library only: `python3 dev.py demo | test | gui`. Everything it makes is in .venv*, .cache, out.
+"""Set-up and daily work, standard library only: `python3 dev.py demo | test | gui`. All it makes is in .venv*, .cache and out.
 
     demo   set up, then a picture from examples/ -> out/<name>.genesis/model.glb with genesis-mini
     test   set up, then lint, unit, end-to-end, server, packaging and Blender tests
@@ -100,7 +100,9 @@ def install_torch(python: Path) -> None:
 def set_up() -> Path:
     """The environment of the server and its tests; returns its interpreter."""
     if not (3, 11) <= sys.version_info[:2] <= (3, 13):
-        raise SystemExit(f"Genesis needs Python 3.11 to 3.13, this is {platform.python_version()}. Run dev.py with one of those.")
+        raise SystemExit(
+            f"Genesis needs Python 3.11 to 3.13, this is {platform.python_version()}. Run dev.py with one of those."
+        )
     folder, recipe = ROOT / ".venv", LOCK.read_text("utf-8") + str(has_nvidia_gpu())
     python = make_environment(folder, recipe)
     if python is not None:

@@ -129,9 +129,7 @@ def _convolve_kernel(
             for start in range(0, ci, BLOCK_CI):
                 channel = start + inner
                 channel_exists = channel < ci
-                x = tl.load(
-                    source_row[:, None] + channel[None, :], mask=hit[:, None] & channel_exists[None, :], other=0.0
-                )
+                x = tl.load(source_row[:, None] + channel[None, :], mask=hit[:, None] & channel_exists[None, :], other=0.0)
                 w = tl.load(
                     weight + (tap * ci + channel[:, None]) * co + columns[None, :],
                     mask=channel_exists[:, None] & column_exists[None, :],
@@ -178,9 +176,7 @@ def _weight_gradient_kernel(
         hit = source >= 0
         source_row = feats + tl.where(hit, source, 0).to(tl.int64) * ci
         x = tl.load(source_row[:, None] + channel_in[None, :], mask=hit[:, None] & in_exists[None, :], other=0.0)
-        dy = tl.load(
-            grad + rows[None, :] * co + channel_out[:, None], mask=hit[None, :] & out_exists[:, None], other=0.0
-        )
+        dy = tl.load(grad + rows[None, :] * co + channel_out[:, None], mask=hit[None, :] & out_exists[:, None], other=0.0)
         total = tl.dot(dy, x, total, input_precision=PRECISION)
     tl.store(
         partial + ((chunk * co + channel_out[:, None]) * 27 + tap) * ci + channel_in[None, :],

@@ -24,7 +24,7 @@ from PIL import Image
 from torch import Tensor
 
 from genesis_server.hub.catalog import MINI
-from genesis_server.mini.supply import CAMERA_DISTANCE, HELD_OUT_SEED, SUPERSAMPLE
+from genesis_server.mini.supply import CAMERA_DISTANCE, HELD_OUT_SEED
 from genesis_server.mini.world import World
 from genesis_server.ovoxel.voxels import OVoxel
 from genesis_server.pipeline.conditioning import encode
@@ -94,7 +94,7 @@ def evaluate(model_id: str | Path, objects: int = 40, device: torch.device | str
     each: list[dict[str, float]] = []
     for start in range(0, objects, size):
         chosen = world.objects(HELD_OUT_SEED, start, min(size, objects - start))
-        pictures = world.pictures(chosen, model.config.image_size, SUPERSAMPLE)
+        pictures = world.pictures(chosen, model.config.image_size)
         cutouts = [_rgba(rgb, alpha) for rgb, alpha in zip(pictures.rgb, pictures.alpha, strict=True)]
         truths = _truths(world, chosen, model)
         results = _generate(model, [cut_out(picture, "auto", model.remover()).picture for picture in cutouts])
@@ -122,7 +122,7 @@ def _rgba(rgb: Tensor, alpha: Tensor) -> Image.Image:
 
 def _truths(world: World, chosen: Any, model: Model) -> list[_Truth]:
     voxels = world.voxels(chosen)
-    view = world.pictures(chosen, VIEW, SUPERSAMPLE)
+    view = world.pictures(chosen, VIEW)
     grid = model.plan().grid
     structure, fine = world.occupancy(voxels, grid), world.occupancy(voxels, 2 * grid)
     positions = (voxels.coords[:, 1:] + voxels.offsets) / model.plan().resolution - 0.5

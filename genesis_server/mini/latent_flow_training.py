@@ -34,14 +34,14 @@ def train_latent_flows(run: Run, seconds: float) -> None:
     if run.compiled:
         for network in networks.values():
             compile_blocks(network.blocks)
-    training = Training(run, "latent_flows", networks, dict.fromkeys(networks, 1.5e-3), seconds)
+    training = Training(run, "latent_flows", networks, dict.fromkeys(networks, 2e-3), seconds, average=0.998)
     supply = Supply(run, run.seed * 10 + 4, training.step_count * CHUNK)
     pool = Pool(run.scaled(32768), run.device)
-    while pool.size < run.scaled(4096):
+    while pool.size < run.scaled(3072):
         _refresh(pool, supply, frozen)
     constants = _constants(run, pool)
     while training.running():
-        if training.step_count % 2 == 0:
+        if training.step_count % 4 == 0:
             _refresh(pool, supply, frozen)
         batch = pool.sample(run.scaled(128))
         exists = torch.arange(TOKENS, device=run.device) < batch["count"][:, None]

@@ -27,12 +27,13 @@ from genesis_server.pipeline.samplers import SamplerParameters, sample_flow
 SAMPLER = SamplerParameters(steps=12, rescale_t=3.0, guidance_strength=3.0)
 CHUNK = 128  # objects voxelised at once: about 5 million voxels
 MEASURE_SECONDS = 60.0
+REFRESH_STEPS = 8  # a chunk of fresh objects costs about four steps
 
 
 def train_structure_autoencoder(run: Run, seconds: float) -> None:
     """Phase "structure_autoencoder": occupancy to latent and back, then the rescaling."""
     supply = Supply(run, run.seed * 10 + 1)
-    pool = Pool(run.scaled(8192), run.device)
+    pool = Pool(run.scaled(4096), run.device)
     while pool.size < pool.capacity:
         count = min(run.scaled(CHUNK), pool.capacity - pool.size)
         pool.add({"occupancy": supply.occupancy(supply.objects(count))})
@@ -108,15 +109,15 @@ def train_structure_flow(run: Run, seconds: float) -> None:
     if run.compiled:
         compile_blocks(networks["structure_flow"].blocks)
         compile_blocks(encoder_layers(encoder))
-    training = Training(run, "structure_flow", networks, dict.fromkeys(networks, 1.5e-3), seconds)
+    training = Training(run, "structure_flow", networks, dict.fromkeys(networks, 2.2e-3), seconds, average=0.998)
     supply = Supply(run, run.seed * 10 + 2, training.step_count * 64)
     pool = Pool(run.scaled(65536), run.device)
     held_out = _held_out(run)
-    while pool.size < run.scaled(8192):
+    while pool.size < run.scaled(4096):
         _refresh(pool, supply, frozen["structure_encoder"], run.scaled(CHUNK))
     measured = training.elapsed
     while training.running():
-        if training.step_count % 4 == 0:
+        if training.step_count % REFRESH_STEPS == 0:
             _refresh(pool, supply, frozen["structure_encoder"], run.scaled(CHUNK))
         batch = pool.sample(run.scaled(256))
         with run.autocast():

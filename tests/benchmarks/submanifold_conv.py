@@ -56,9 +56,7 @@ def main(side: int) -> None:
             flat = weight.detach().view(co, 27, ci)
             kernels = _backend(feats)
             with torch.no_grad():
-                error = relative(
-                    kernels.convolve(feats, flat, None, table), _Reference.convolve(feats, flat, None, table)
-                )
+                error = relative(kernels.convolve(feats, flat, None, table), _Reference.convolve(feats, flat, None, table))
                 error_weight = relative(
                     kernels.weight_gradient(feats, grad, table), _Reference.weight_gradient(feats, grad, table)
                 )
