@@ -112,7 +112,7 @@ def train_structure_flow(run: Run, seconds: float) -> None:
     training = Training(run, "structure_flow", networks, dict.fromkeys(networks, 2.2e-3), seconds, average=0.998)
     supply = Supply(run, run.seed * 10 + 2, training.step_count * 64)
     pool = Pool(run.scaled(65536), run.device)
-    held_out = _held_out(run)
+    held_out = held_out_objects(run)
     while pool.size < run.scaled(4096):
         _refresh(pool, supply, frozen["structure_encoder"], run.scaled(CHUNK))
     measured = training.elapsed
@@ -123,14 +123,14 @@ def train_structure_flow(run: Run, seconds: float) -> None:
         with run.autocast():
             tokens = encoder(picture_tensor(batch["picture"]))
             guess = networks["auxiliary"](tokens[:, -(run.sizes.patches**2) :])
-            auxiliary, parts = _auxiliary_loss(guess.float(), batch["auxiliary"].float())
+            auxiliary, parts = auxiliary_loss(guess.float(), batch["auxiliary"].float())
             velocity = partial(networks["structure_flow"], cond=drop_condition(tokens))
             loss = flow_loss(velocity, batch["latent"].float())
         training.step(loss + auxiliary, {"velocity": loss, **parts})
         if training.elapsed - measured > MEASURE_SECONDS:
-            training.report(**_measure(run, training, spare, frozen["structure_decoder"], held_out))
+            training.report(**measure_structures(run, training, spare, frozen["structure_decoder"], held_out))
             measured = training.elapsed
-    training.finish(**_measure(run, training, spare, frozen["structure_decoder"], held_out))
+    training.finish(**measure_structures(run, training, spare, frozen["structure_decoder"], held_out))
 
 
 def load_frozen(run: Run, role: str) -> nn.Module:
@@ -169,7 +169,7 @@ def _refresh(pool: Pool, supply: Supply, encoder: nn.Module, count: int) -> None
     pool.add({"picture": picture, "auxiliary": auxiliary, "latent": latent.half()})
 
 
-def _auxiliary_loss(guess: Tensor, target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+def auxiliary_loss(guess: Tensor, target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     """Coverage by cross entropy, the rest by absolute error where the object covers the cell.
 
     Args:
@@ -189,14 +189,14 @@ def _auxiliary_loss(guess: Tensor, target: Tensor) -> tuple[Tensor, dict[str, Te
     return sum(parts.values()), parts
 
 
-def _held_out(run: Run) -> dict[str, Tensor]:
+def held_out_objects(run: Run) -> dict[str, Tensor]:
     supply = Supply(run, HELD_OUT_SEED)
     objects = supply.objects(run.scaled(CHUNK))
     return {"picture": supply.pictures(objects)[0], "occupancy": supply.occupancy(objects)}
 
 
 @torch.no_grad()
-def _measure(
+def measure_structures(
     run: Run, training: Training, spare: dict[str, nn.Module], decoder: nn.Module, held_out: dict[str, Tensor]
 ) -> dict[str, Tensor]:
     """IoU of sampled structures of held-out objects, with the moving averages."""
