@@ -35,6 +35,7 @@ from native_ext.submanifold_conv import submanifold_conv
 from tests.parity import Limit, Outcome, compare
 
 FLOW = Limit(2e-5, 5e-6)
+# Also for single operations: the last bit of a sine's argument at t = 1000 is 6e-5, and processors differ in that bit of exp.
 AUTOENCODER = Limit(5e-5, 1e-5)
 HALF = {"bf16": Limit(relative=1e-2), "fp16": Limit(relative=3e-3)}
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -55,7 +56,7 @@ def run(folder: Path) -> Iterator[Outcome]:
         return
     for path in sorted(folder.glob("io_*.safetensors")):
         precision = path.stem.removeprefix("io_")
-        limit = HALF.get(precision, AUTOENCODER if config["name"].endswith(("Encoder", "Decoder")) else FLOW)
+        limit = HALF.get(precision, AUTOENCODER if config["name"].endswith(("Encoder", "Decoder", "ops")) else FLOW)
         yield compare(f"{folder.name} {precision}", limit, check(folder, config, load_file(path), DTYPES[precision]))
 
 
