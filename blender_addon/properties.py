@@ -64,6 +64,8 @@ def _property_of(item: dataclasses.Field) -> Any:
     kind = rules["kind"]
     if "choices" in rules:
         return EnumProperty(items=[(name, name.title(), "") for name in rules["choices"]], default=start, **common)
+    if kind is bool:
+        return BoolProperty(default=start, **common)
     if kind is str:
         return StringProperty(default=start or "", **common)
     if kind is tuple:

@@ -15,8 +15,10 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print the re
 
 
 def setting_option(flag: str, name: str) -> Callable[..., Any]:
-    """An option for the parameter `name`; values are checked with all others, not by click."""
+    """An option for the parameter `name`; values are checked with all others, not by click. A switch gets its --no- twin."""
     item = parameter_names()[name]
+    if item.metadata["kind"] is bool:
+        return click.option(f"{flag}/--no-{flag.removeprefix('--')}", default=None, help=f"{item.metadata['help']}.")
     choices = item.metadata.get("choices")
     limits = "" if choices else f"; {allowed(item)}"
     return click.option(flag, type=click.Choice(choices) if choices else int, help=f"{item.metadata['help']}{limits}.")
@@ -27,6 +29,8 @@ def allowed(item: Field) -> str:
     rules = item.metadata
     if "choices" in rules:
         return ", ".join(rules["choices"])
+    if rules["kind"] is bool:
+        return "true, false"
     if "low" not in rules:
         return ""
     text = f"{rules['low']} to {rules['high']}"

@@ -217,6 +217,11 @@ class _Generation:
 
     def _make_mesh(self, writer: StageWriter) -> None:
         bake = self.settings.bake
+        for name, plain in {"normal_map": False, "remesh": False, "solid": False, "lods": 1, "texture_format": "png"}.items():
+            if getattr(bake, name) != plain:
+                raise GenesisError(
+                    ErrorCode.BAD_PARAMETER, f"bake.{name} is {getattr(bake, name)!r}.", f"This version knows only {plain!r}."
+                )
         voxels = read_vxz(self.asset.path(VOXELS_FILE))
         detailed = extract_mesh(voxels)
         self.progress.check()

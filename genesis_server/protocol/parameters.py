@@ -18,11 +18,20 @@ from genesis_server.protocol.errors import ErrorCode, GenesisError
 
 SAMPLED_STAGES = ("structure", "shape", "texture")
 MAX_SEED = 2**31 - 1
+SWITCH_WORDS = {"true": True, "false": False, "yes": True, "no": False, "on": True, "off": False, "1": True, "0": False}
 MAX_VIEWS = 16  # more pictures of one object than this is a mistaken folder, not views
 
 
 def _number(default: Any, low: float, high: float, help_text: str, **extra: Any) -> Any:
     return field(default=default, metadata={"low": low, "high": high, "help": help_text, **extra})
+
+
+def _choice(default: str, choices: tuple[str, ...], help_text: str) -> Any:
+    return field(default=default, metadata={"kind": str, "choices": choices, "help": help_text})
+
+
+def _switch(default: bool, help_text: str) -> Any:
+    return field(default=default, metadata={"kind": bool, "help": help_text})
 
 
 @dataclass(frozen=True)
@@ -55,13 +64,19 @@ class BakeSettings:
 
     faces: int = _number(50_000, 100, 2_000_000, "Triangles of the result at most", kind=int)
     texture_size: int = _number(1024, 64, 8192, "Width and height of the textures in pixels, a multiple of 4", kind=int)
-    alpha: str = field(
-        default="auto",
-        metadata={
-            "kind": str,
-            "choices": ("auto", "opaque", "mask", "blend"),
-            "help": "Transparency: auto decides from the data, opaque ignores it, mask cuts out, blend mixes",
-        },
+    normal_map: bool = _switch(False, "Keep the detail that fewer faces lose, in a normal map")
+    remesh: bool = _switch(False, "Rebuild the surface as a closed skin: no holes, no edges of three faces")
+    solid: bool = _switch(False, "Close the surface so that it bounds a volume, as for 3D printing")
+    lods: int = _number(
+        1, 1, 3, "Levels of detail in the file, all with the same textures: 2 adds 25 % of the faces, 3 adds 5 %", kind=int
+    )
+    texture_format: str = _choice(
+        "png", ("png", "webp", "jpeg"), "Textures in the file: png opens everywhere, webp is smaller, jpeg loses some detail"
+    )
+    alpha: str = _choice(
+        "auto",
+        ("auto", "opaque", "mask", "blend"),
+        "Transparency: auto decides from the data, opaque ignores it, mask cuts out, blend mixes",
     )
 
 
@@ -77,21 +92,15 @@ class GenerateSettings:
 
     seed: int = _number(0, 0, MAX_SEED, "The same seed gives the same object again", kind=int)
     texture_seed: int | None = _number(None, 0, MAX_SEED, "Another texture on the same shape", kind=int)
-    background: str = field(
-        default="auto",
-        metadata={
-            "kind": str,
-            "choices": ("auto", "keep"),
-            "help": "auto keeps the picture's transparency or removes the background; keep uses the picture as it is",
-        },
+    background: str = _choice(
+        "auto",
+        ("auto", "keep"),
+        "auto keeps the picture's transparency or removes the background; keep uses the picture as it is",
     )
-    multi_view: str = field(
-        default="stochastic",
-        metadata={
-            "kind": str,
-            "choices": ("stochastic", "multidiffusion"),
-            "help": "Several views: stochastic takes them in turn (fast), multidiffusion averages them (slow)",
-        },
+    multi_view: str = _choice(
+        "stochastic",
+        ("stochastic", "multidiffusion"),
+        "Several views: stochastic takes them in turn (fast), multidiffusion averages them (slow)",
     )
     resolution: str | None = field(
         default=None,
@@ -152,10 +161,18 @@ def parse_value(name: str, text: str) -> Any:
     if text == "" and item.default is None:
         return None
     kind = item.metadata["kind"]
+    if kind is bool:
+        return _switch_value(name, text)
     try:
         return [float(part) for part in text.split(",")] if kind is tuple else kind(text)
     except ValueError:
         raise GenesisError(ErrorCode.BAD_PARAMETER, f"{name} is {text!r}.", f"Give {_kind_name(kind)}.") from None
+
+
+def _switch_value(name: str, text: str) -> bool:
+    if text.lower() not in SWITCH_WORDS:
+        raise GenesisError(ErrorCode.BAD_PARAMETER, f"{name} is {text!r}.", f"Use one of {', '.join(SWITCH_WORDS)}.")
+    return SWITCH_WORDS[text.lower()]
 
 
 def _parse(cls: type, values: Mapping[str, Any], prefix: str) -> Any:
@@ -181,6 +198,10 @@ def _parse(cls: type, values: Mapping[str, Any], prefix: str) -> Any:
 
 def _check(name: str, value: Any, rules: Mapping[str, Any]) -> Any:
     kind = rules["kind"]
+    if kind is bool:
+        if not isinstance(value, bool):
+            raise GenesisError(ErrorCode.BAD_PARAMETER, f"{name} is {value!r}.", "Use true or false.")
+        return value
     if kind is str:
         choices = rules.get("choices")
         if not isinstance(value, str) or (choices and value not in choices):
