@@ -25,7 +25,15 @@ _MENDING_ROUNDS = 2  # sheets that came apart show holes that could not be told 
 _HOLE_PERIMETER = 0.03  # and at least this, in units of the model's box (docs/spec/geometry.md 13.3)
 
 
-def finish_mesh(mesh: Mesh, faces: int, smoothing: int = 0) -> Mesh:
+def finish_mesh(
+    mesh: Mesh,
+    faces: int,
+    smoothing: int = 0,
+    *,
+    remesh: bool = False,
+    solid: bool = False,
+    resolution: int | None = None,
+) -> Mesh:
     """A clean, outward wound mesh of at most `faces` faces (or a few per cent more where it cannot be had).
 
     No face of the result is degenerate or a duplicate, and no edge has more than two faces.
@@ -35,11 +43,17 @@ def finish_mesh(mesh: Mesh, faces: int, smoothing: int = 0) -> Mesh:
         faces: face target, at least 4.
         smoothing: rounds of `smooth` before simplification. 0 suits exact dual vertices; 5 takes the tremble out of a small
             network's surface.
+        remesh: the surface is made anew on a grid: one outer skin without non-manifold edges, holes closed; sheets stay,
+            as thin slabs.
+        solid: a watertight result, for printing and for booleans; implies `remesh`.
+        resolution: cells per axis of the unit box for `remesh`, best that of the O-Voxel; None is taken from the median edge.
 
     Raises:
         GenesisError: BAD_PARAMETER for a target below 4; BAD_MESH where no face with an area is left, or vertices are
             not finite.
     """
+    if remesh or solid:
+        raise GenesisError(ErrorCode.BAD_PARAMETER, "Remeshing is not available yet.", "Finish the mesh without it.")
     if faces < FACES_MIN:
         raise GenesisError(
             ErrorCode.BAD_PARAMETER, f"{faces} faces are too few for a surface.", f"Ask for at least {FACES_MIN} faces."

@@ -32,6 +32,15 @@ def drop_unused_vertices(mesh: Mesh) -> Mesh:
     return Mesh(mesh.vertices[used], number[mesh.faces.long()].int())
 
 
+def weld(mesh: Mesh) -> Mesh:
+    """Vertices at exactly the same position made one, the first; faces keep their number, some may lose their area."""
+    position = mesh.vertices + 0.0  # -0 is 0
+    _, which = torch.unique(position, dim=0, return_inverse=True)
+    number = torch.arange(len(which), device=which.device)
+    first = torch.full_like(number, len(number)).scatter_reduce_(0, which, number, "amin")
+    return drop_unused_vertices(Mesh(mesh.vertices, first[which][mesh.faces.long()].int()))
+
+
 def first_of_duplicates(faces: Tensor) -> Tensor:
     """bool [F], false for faces with the same three vertices as an earlier one."""
     if len(faces) == 0:

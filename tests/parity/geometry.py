@@ -16,10 +16,14 @@ from genesis_server.mesh.normals import vertex_normals
 from genesis_server.mesh.repair import first_of_duplicates, split_unlinked, with_area
 from genesis_server.ovoxel.octree import encode_octree, filter_neighbor, filter_parent
 from genesis_server.ovoxel.serialize import hilbert_encode, morton_encode
+from genesis_server.ovoxel.surface import AlphaMode, SurfaceMaterial, TexturedSurface
+from genesis_server.ovoxel.surface_attributes import surface_attributes
+from genesis_server.ovoxel.texture import Texture, Wrap
 from genesis_server.ovoxel.vxz_container import decode_container
 from native_ext.closest_point import closest_point
 from native_ext.dual_grid_mesh import centre_fans, dual_grid_quads, split_quads
 from native_ext.grid_sample import sample_grid
+from native_ext.mesh_dual_grid import mesh_to_dual_grid
 
 _POSITION = 1e-6  # spec 21, section 5 and 11
 
@@ -27,10 +31,11 @@ _POSITION = 1e-6  # spec 21, section 5 and 11
 def cases(folder: Path) -> Iterator[tuple[str, Tensor, Tensor, float]]:
     """(name, ours, golden, largest absolute difference) of every geometry golden in a folder."""
     for path in sorted(folder.glob("*.npz")):
-        if folder.name == "dual_to_mesh" or path.stem in _BY_NAME:
+        runner = _BY_FOLDER.get(folder.name, _BY_NAME.get(path.stem))
+        if runner:
             arrays = {key: np.array(value) for key, value in np.load(path).items()}
             golden = {key: torch.from_numpy(value) for key, value in arrays.items() if value.dtype.kind != "U"}
-            for name, ours, theirs, limit in _BY_NAME.get(path.stem, _extraction)(golden):
+            for name, ours, theirs, limit in runner(golden):
                 yield f"{path.stem} {name}", ours, theirs, limit
     if folder.name == "vxz":
         yield from _files(folder)
@@ -48,6 +53,55 @@ def _extraction(g):
     fan_vertices, fan_faces = centre_fans(vertices, quads, s)
     yield "training vertices", fan_vertices, g["train_vertices"], _POSITION
     yield "training faces", fan_faces, g["train_faces"], 0
+
+
+def _dual_grid(g):
+    face, boundary, regularisation = g["weights"].tolist()
+    size = tuple(g["grid_size"].tolist())
+    low, high = g["aabb"]
+    coords, dual, flags = mesh_to_dual_grid(g["vertices"], g["faces"], low, high, size, face > 0, boundary, regularisation)
+    order = _sorted(g["coords"])
+    yield "cells", coords, g["coords"][order].int(), 0
+    yield "flags", flags, g["intersected"][order], 0
+    off = (dual + coords) * g["voxel_size"]
+    exact = (off - g["dual_f64"][order]).abs().amax(1) / g["voxel_size"].max()
+    yield "99.5 % of exact duals, in cells", exact.quantile(0.995), torch.tensor(0.0), 1e-4
+    published = (off - g["dual"][order]).abs().amax(1) / g["voxel_size"].max()
+    yield "98.5 % of published duals, in cells", published.quantile(0.985), torch.tensor(0.0).double(), 2e-3
+
+
+def _attributes(g):
+    low, high = g["aabb"]
+    size, offset = tuple(g["grid_size"].tolist()), float(g["mip_level_offset"])
+    coords, values = surface_attributes(textured_surface(g), low, high, size, offset)
+    order = _sorted(g["coords"])
+    yield "cells", coords, g["coords"][order].int(), 0
+    for name, value in values.items():
+        yield name, value, g[name][order], 2e-5
+        stored = value if name != "normal" else value / 2 + 0.5
+        scaled, golden = stored.double().clamp(0, 1) * 255, g[f"u8_{name}"][order]
+        clear = (scaled - scaled.round()).abs() > 255e-4
+        yield f"{name} as stored", scaled.to(torch.uint8)[clear], golden[clear], 0
+
+
+def textured_surface(g: dict[str, Tensor]) -> TexturedSurface:
+    """The input of a golden of volumetric attributes."""
+    materials = []
+    for number in range(int(g["num_materials"])):
+        fields = {key.removeprefix(f"mat{number}_"): value for key, value in g.items() if key.startswith(f"mat{number}_")}
+        arguments = {"alpha_mode": AlphaMode(int(fields.pop("alpha_mode", 0)))}
+        for name in [name for name in fields if name.endswith("_tex")]:
+            pixels = fields.pop(name)
+            linear, wrap = bool(fields.pop(f"{name}_filter", 1)), Wrap(int(fields.pop(f"{name}_wrap", 0)))
+            arguments[f"{name}ture"] = Texture(pixels if pixels.ndim == 3 else pixels[..., None], linear, wrap)
+        arguments |= {name: tuple(value.tolist()) if value.ndim else float(value) for name, value in fields.items()}
+        materials.append(SurfaceMaterial(**arguments))
+    mesh = Mesh(g["vertices"], g["faces"])
+    return TexturedSurface(mesh, g["material_id"].long(), tuple(materials), g["face_uv"], g["face_normals"])
+
+
+def _sorted(coords: Tensor) -> Tensor:
+    return torch.from_numpy(np.lexsort(coords.numpy().T[::-1]))
 
 
 def _published_extraction(g):
@@ -133,6 +187,7 @@ def _files(folder: Path):
             yield f"{path.stem} {name}", torch.from_numpy(values[ours]), torch.from_numpy(golden[name][order]), 0
 
 
+_BY_FOLDER = {"dual_grid": _dual_grid, "dual_to_mesh": _extraction, "vol_attr": _attributes}
 _BY_NAME = {
     "dual_grid_to_mesh": _published_extraction,
     "svo": _octrees,
