@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measures a model on held-out objects of the world, through the functions users run (docs/spec/mini.md 7).
 
-    python -m genesis_server.mini.evaluate [--objects 40] [--json]
+    genesis mini evaluate [--objects 200] [--views 2] [--json]
 
 The objects come from a seed that training never uses. A picture goes through cut-out, image tokens, structure, shape,
-texture and decoding; the O-Voxel that comes out is compared with the object's own. What only the camera can judge
-(silhouette, colours of the visible side) is measured by drawing the voxels from the camera that took the picture.
+texture and decoding; the O-Voxel that comes out, and the surface extracted from it, are compared with the object's own.
+What only the camera can judge (silhouette, colours of the visible side) is measured by drawing the voxels from the
+camera that took the picture; the hidden side by the true voxels that no pixel shows and their nearest found ones.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +26,11 @@ from PIL import Image
 from torch import Tensor
 
 from genesis_server.hub.catalog import MINI
+from genesis_server.mesh.mesh import Mesh
+from genesis_server.mesh.normals import face_areas, face_normals
 from genesis_server.mini.supply import CAMERA_DISTANCE, HELD_OUT_SEED
-from genesis_server.mini.world import World
+from genesis_server.mini.world import Objects, Voxels, World, visible
+from genesis_server.ovoxel.extract import extract_mesh
 from genesis_server.ovoxel.voxels import OVoxel
 from genesis_server.pipeline.conditioning import encode
 from genesis_server.pipeline.cutout import cut_out
@@ -39,18 +44,22 @@ from genesis_server.protocol.errors import ErrorCode, GenesisError
 
 CHUNK = {"cuda": 20, "cpu": 4}  # objects sampled together
 VIEW = 192  # side of the drawn view in pixels: a voxel of a 128 grid covers one and a half
-CHAMFER_POINTS = 4096
+SURFACE_POINTS = 8192
+HIDDEN_POINTS = 4096
 SEED = 1
 
 # column -> (title, decimals)
 MEASURES = {
     "iou_structure": ("occupancy IoU of the structure", 3),
     "iou_voxels": ("occupancy IoU of decoded voxels, twice that grid", 3),
-    "chamfer": ("Chamfer distance, unit cube", 4),
+    "chamfer": ("Chamfer distance of the surface, unit cube", 4),
+    "normals": ("normal consistency", 3),
     "silhouette": ("silhouette IoU, input view", 3),
     "colour_psnr": ("base colour PSNR, input view, dB", 2),
     "metallic": ("metallic error, input view", 3),
     "roughness": ("roughness error, input view", 3),
+    "hidden_distance": ("distance of the hidden side", 4),
+    "hidden_colour": ("base colour PSNR of the hidden side, dB", 2),
 }
 
 
@@ -67,9 +76,10 @@ class _Tokens:
 
 @dataclass(frozen=True)
 class _Truth:
-    """What the world knows about one object: voxel positions `[N, 3]`, occupied grids, maps of the input view."""
+    """What the world knows about one object: its O-Voxel, which voxels the picture hides, occupied grids, maps of the view."""
 
-    positions: Tensor
+    voxels: OVoxel
+    hidden: Tensor
     structure: Tensor
     fine: Tensor
     mask: Tensor
@@ -77,12 +87,15 @@ class _Truth:
     metallic_roughness: Tensor
 
 
-def evaluate(model_id: str | Path, objects: int = 40, device: torch.device | str | None = None) -> dict[str, Any]:
+def evaluate(
+    model_id: str | Path, objects: int = 40, device: torch.device | str | None = None, views: int = 1
+) -> dict[str, Any]:
     """Measure a model.
 
     Args:
         model_id: `mini` or a model folder.
         objects: how many held-out objects.
+        views: pictures of each object, evenly around it; the first is the one that is compared.
         device: default the GPU where there is one.
 
     Returns:
@@ -94,10 +107,9 @@ def evaluate(model_id: str | Path, objects: int = 40, device: torch.device | str
     each: list[dict[str, float]] = []
     for start in range(0, objects, size):
         chosen = world.objects(HELD_OUT_SEED, start, min(size, objects - start))
-        pictures = world.pictures(chosen, model.config.image_size)
-        cutouts = [_rgba(rgb, alpha) for rgb, alpha in zip(pictures.rgb, pictures.alpha, strict=True)]
+        pictures = [_pictures(world, chosen, model, view / views) for view in range(views)]
         truths = _truths(world, chosen, model)
-        results = _generate(model, [cut_out(picture, "auto", model.remover()).picture for picture in cutouts])
+        results = _generate(model, list(zip(*pictures, strict=True)))
         each += [_compare(found, truth) for found, truth in zip(results, truths, strict=True)]
     return {
         "objects": objects,
@@ -113,6 +125,14 @@ def _summary(rows: list[dict[str, float]], statistic) -> dict[str, float]:
     return {name: round(statistic(values), 5) for name, values in columns.items() if values}
 
 
+def _pictures(world: World, chosen: Objects, model: Model, turn: float) -> list[Image.Image]:
+    """Cutouts of the objects after a part of a full turn."""
+    seen = chosen if turn == 0 else world.turned(chosen, torch.full((len(chosen),), 2 * math.pi * turn, device=world.device))
+    seen = world.pictures(seen, model.config.image_size)
+    cutouts = [_rgba(rgb, alpha) for rgb, alpha in zip(seen.rgb, seen.alpha, strict=True)]
+    return [cut_out(picture, "auto", model.remover()).picture for picture in cutouts]
+
+
 def _rgba(rgb: Tensor, alpha: Tensor) -> Image.Image:
     """The cut-out picture a user would give: straight alpha."""
     cover = alpha.float()[..., None] / 255
@@ -125,10 +145,11 @@ def _truths(world: World, chosen: Any, model: Model) -> list[_Truth]:
     view = world.pictures(chosen, VIEW)
     grid = model.plan().grid
     structure, fine = world.occupancy(voxels, grid), world.occupancy(voxels, 2 * grid)
-    positions = (voxels.coords[:, 1:] + voxels.offsets) / model.plan().resolution - 0.5
+    hidden = ~visible(voxels, view)
     return [
         _Truth(
-            positions[voxels.coords[:, 0] == index],
+            _object(voxels, voxels.coords[:, 0] == index),
+            hidden[voxels.coords[:, 0] == index],
             structure[index].bool(),
             fine[index].bool(),
             view.alpha[index] >= 128,
@@ -139,12 +160,17 @@ def _truths(world: World, chosen: Any, model: Model) -> list[_Truth]:
     ]
 
 
-def _generate(model: Model, cutouts: list[Image.Image]) -> list[tuple[Structure, OVoxel] | None]:
-    """Structure and O-Voxel of each picture; None where nothing came out."""
+def _object(voxels: Voxels, rows: Tensor) -> OVoxel:
+    columns = (voxels.coords[rows, 1:], voxels.offsets[rows], voxels.intersected[rows])
+    return OVoxel(*columns, voxels.resolution, attributes=voxels.attributes[rows])
+
+
+def _generate(model: Model, cutouts: list[tuple[Image.Image, ...]]) -> list[tuple[Structure, OVoxel] | None]:
+    """Structure and O-Voxel of each object from its pictures; None where nothing came out."""
     plan, samplers = model.plan(), model.config.samplers
     with model.network(ENCODER) as encoder:
-        views = encode(encoder, cutouts, plan.structure_size).views
-    tokens = [_Tokens(torch.stack(views), plan.structure_size)]
+        encoded = [encode(encoder, views, plan.structure_size, model.config.turntable) for views in cutouts]
+    tokens = [_Tokens(torch.stack([item.views[0] for item in encoded]), plan.structure_size)]
     generator = seeded(SEED)
     try:
         structure = sample_structure(model, plan, tokens, generator, Sampling(samplers["structure"]), len(cutouts))
@@ -166,21 +192,68 @@ def _compare(result: tuple[Structure, OVoxel] | None, truth: _Truth) -> dict[str
         return {"iou_structure": 0.0, "iou_voxels": 0.0, "silhouette": 0.0}
     structure, voxels = result
     ratio = voxels.resolution // len(truth.fine)
-    positions = (voxels.coords + voxels.dual_vertices) / voxels.resolution - 0.5
+    positions, true_positions = _positions(voxels), _positions(truth.voxels)
     drawn, attributes = draw(positions, voxels.attributes, VIEW)
     both, outline = drawn & truth.mask, silhouette(positions, VIEW)
     row = {
         "iou_structure": _grid_iou(structure.coords, truth.structure),
         "iou_voxels": _grid_iou(voxels.coords // ratio, truth.fine),
-        "chamfer": _chamfer(positions, truth.positions),
         "silhouette": float((outline & truth.mask).sum() / (outline | truth.mask).sum()),
+        **_surfaces(voxels, truth.voxels),
     }
     if both.any():
         found = attributes[both].clamp(0, 1)
-        error = (found[:, :3] - truth.albedo[both]).square().mean().clamp(min=1e-6)
         material = (found[:, 3:5] - truth.metallic_roughness[both]).abs().mean(0)
-        row |= {"colour_psnr": float(-10 * error.log10()), "metallic": float(material[0]), "roughness": float(material[1])}
+        row |= {"metallic": float(material[0]), "roughness": float(material[1])}
+        row["colour_psnr"] = _psnr(found[:, :3] - truth.albedo[both])
+    if truth.hidden.any():
+        chosen = _evenly(truth.hidden.nonzero()[:, 0], HIDDEN_POINTS)
+        distance, nearest = torch.cdist(true_positions[chosen].float(), positions.float()).min(1)
+        row["hidden_distance"] = float(distance.mean())
+        row["hidden_colour"] = _psnr(voxels.attributes[nearest, :3].clamp(0, 1) - truth.voxels.attributes[chosen, :3])
     return row
+
+
+def _positions(voxels: OVoxel) -> Tensor:
+    return (voxels.coords + voxels.dual_vertices) / voxels.resolution - 0.5
+
+
+def _psnr(error: Tensor) -> float:
+    return float(-10 * error.square().mean().clamp(min=1e-6).log10())
+
+
+def _evenly(rows: Tensor, count: int) -> Tensor:
+    return rows[:: max(1, -(-len(rows) // count))]
+
+
+def _surfaces(found: OVoxel, true: OVoxel) -> dict[str, float]:
+    """Chamfer distance (mean of the two mean nearest distances) and mean |cosine| of the normals at nearest points."""
+    try:
+        (a, normal_a), (b, normal_b) = (sample_surface(extract_mesh(voxels), SURFACE_POINTS) for voxels in (found, true))
+    except GenesisError as error:
+        if error.code != ErrorCode.EMPTY_STRUCTURE:
+            raise
+        return {}  # voxels, but no face
+    distances = torch.cdist(a, b)
+    to_true, to_found = distances.min(1), distances.min(0)
+    cosines = [(normal_a * normal_b[to_true.indices]).sum(1), (normal_b * normal_a[to_found.indices]).sum(1)]
+    return {
+        "chamfer": float((to_true.values.mean() + to_found.values.mean()) / 2),
+        "normals": float(sum(cosine.abs().mean() for cosine in cosines) / 2),
+    }
+
+
+def sample_surface(mesh: Mesh, count: int) -> tuple[Tensor, Tensor]:
+    """Points spread evenly by area, and the normals of their faces, float32 `[count, 3]` each."""
+    normals, areas = face_normals(mesh), face_areas(mesh)
+    steps = (torch.arange(count, device=areas.device) + 0.5) / count
+    total = areas.double().cumsum(0)
+    faces = torch.searchsorted(total, steps.double() * total[-1]).clamp(max=len(areas) - 1)
+    golden = torch.arange(count, device=areas.device, dtype=torch.float64)
+    u, v = (golden * 0.7548776662).frac().float().sqrt(), (golden * 0.5698402910).frac().float()
+    weights = torch.stack([1 - u, u * (1 - v), u * v], dim=1)
+    corners = mesh.vertices[mesh.faces[faces].long()]
+    return (weights[..., None] * corners).sum(1), normals[faces]
 
 
 def draw(positions: Tensor, attributes: Tensor, size: int) -> tuple[Tensor, Tensor]:
@@ -229,13 +302,6 @@ def _grid_iou(cells: Tensor, truth: Tensor) -> float:
     return float((guess & truth).sum() / (guess | truth).sum())
 
 
-def _chamfer(a: Tensor, b: Tensor) -> float:
-    """Mean of the two mean nearest distances between evenly chosen points of two sets."""
-    a, b = (points[:: max(1, len(points) // CHAMFER_POINTS)] for points in (a, b))
-    distances = torch.cdist(a.float(), b.float())
-    return float((distances.amin(1).mean() + distances.amin(0).mean()) / 2)
-
-
 def format_table(report: dict[str, Any]) -> str:
     """The report as text."""
     lines = [f"{report['objects']} held-out objects, {report['failed']} without a result", f"{'':52}    mean  median"]
@@ -253,11 +319,12 @@ def write_report(path: Path, report: dict[str, Any]) -> None:
 @click.command()
 @click.option("--model", "model_id", default=MINI, show_default=True, help="Model id or folder.")
 @click.option("--objects", default=40, show_default=True, help="Held-out objects to measure on.")
+@click.option("--views", default=1, show_default=True, help="Pictures of each object, evenly around it.")
 @click.option("--device", default=None, help="cuda or cpu; the GPU where there is one.")
 @click.option("--json", "as_json", is_flag=True, help="Print the whole report as JSON.")
-def main(model_id: str, objects: int, device: str | None, as_json: bool) -> None:
+def main(model_id: str, objects: int, views: int, device: str | None, as_json: bool) -> None:
     """Measure genesis-mini on held-out objects."""
-    report = evaluate(model_id, objects, device)
+    report = evaluate(model_id, objects, device, views)
     click.echo(json.dumps(report) if as_json else format_table(report))
 
 

@@ -80,7 +80,7 @@ def pipeline_config(sizes: Sizes, normalisation: Mapping[str, Mapping[str, list[
             "tex_slat_normalization": dict(normalisation["texture"]),
             "image_cond_model": {
                 "name": "DinoV3FeatureExtractor",
-                "args": {"model_name": "image_encoder", "image_size": sizes.picture},
+                "args": {"model_name": "image_encoder", "image_size": sizes.picture, "turntable": True},
             },
             "rembg_model": {"name": "BiRefNet", "args": {"model_name": "ZhengPeng7/BiRefNet"}},
             "low_vram": False,

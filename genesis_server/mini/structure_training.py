@@ -16,18 +16,20 @@ import torch._dynamo
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from genesis_server.mini.config import ENCODER_WIDTH, build_image_encoder, build_network
+from genesis_server.mini.config import ENCODER_WIDTH, LATENT_CHANNELS, build_image_encoder, build_network
 from genesis_server.mini.flow_loss import drop_condition, flow_loss
 from genesis_server.mini.pool import Pool
-from genesis_server.mini.supply import AUXILIARY, AUXILIARY_CHANNELS, CELLS, HELD_OUT_SEED, Supply, picture_tensor
+from genesis_server.mini.supply import AUXILIARY, AUXILIARY_CHANNELS, CELLS, HELD_OUT_SEED, Supply, picture_tensor, take_rows
 from genesis_server.mini.training import Run, Training
 from genesis_server.networks.sparse_unet import sample_posterior
+from genesis_server.pipeline.conditioning import mark_turn
 from genesis_server.pipeline.samplers import SamplerParameters, sample_flow
 
 SAMPLER = SamplerParameters(steps=12, rescale_t=3.0, guidance_strength=3.0)
 CHUNK = 128  # objects voxelised at once: about 5 million voxels
 MEASURE_SECONDS = 60.0
-REFRESH_STEPS = 8  # a chunk of fresh objects costs about four steps
+REFRESH_STEPS = 16  # a chunk of fresh objects costs about four steps
+MATRIX_RATE = 1.2e-3  # of Muon
 
 
 def train_structure_autoencoder(run: Run, seconds: float) -> None:
@@ -97,40 +99,130 @@ def occupancy_iou(guess: Tensor, truth: Tensor) -> Tensor:
 
 
 def train_structure_flow(run: Run, seconds: float) -> None:
-    """Phase "structure_flow": image encoder, its auxiliary read-out and the structure flow."""
-    frozen = {role: load_frozen(run, role) for role in ("structure_encoder", "structure_decoder")}
+    """Phase "structure_flow": image encoder, its auxiliary read-out and the structure flow together."""
     encoder = build_image_encoder(run.sizes).to(run.device).eval()  # training mode would jitter its positions
-    networks = {
-        "image_encoder": encoder,
-        "auxiliary": nn.Linear(ENCODER_WIDTH, AUXILIARY_CHANNELS * CELLS**2).to(run.device),
-        "structure_flow": build_network("structure_flow", run.sizes).to(run.device),
-    }
-    spare = {role: copy.deepcopy(networks[role]) for role in ("image_encoder", "structure_flow")}
+    flow = build_network("structure_flow", run.sizes).to(run.device)
+    head = nn.Linear(ENCODER_WIDTH, AUXILIARY_CHANNELS * CELLS**2).to(run.device)
+    networks = {"image_encoder": encoder, "auxiliary": head, "structure_flow": flow}
+    measure = _Measurement(run, {"image_encoder": copy.deepcopy(encoder), "structure_flow": copy.deepcopy(flow)})
     if run.compiled:
-        compile_blocks(networks["structure_flow"].blocks)
+        compile_blocks(flow.blocks)
         compile_blocks(encoder_layers(encoder))
-    training = Training(run, "structure_flow", networks, dict.fromkeys(networks, 2.2e-3), seconds, average=0.998)
-    supply = Supply(run, run.seed * 10 + 2, training.step_count * 64)
-    pool = Pool(run.scaled(65536), run.device)
-    held_out = held_out_objects(run)
-    while pool.size < run.scaled(4096):
-        _refresh(pool, supply, frozen["structure_encoder"], run.scaled(CHUNK))
-    measured = training.elapsed
+    training = Training(
+        run, "structure_flow", networks, dict.fromkeys(networks, 2e-3), seconds, average=0.998, matrix_rate=MATRIX_RATE
+    )
+    pools = _Pools(run, run.seed * 10 + 2, training.step_count, None)
     while training.running():
-        if training.step_count % REFRESH_STEPS == 0:
-            _refresh(pool, supply, frozen["structure_encoder"], run.scaled(CHUNK))
-        batch = pool.sample(run.scaled(256))
+        single, paired = pools.batch(training.step_count)
+        pictures = torch.cat([single["picture"], paired["picture"], paired["second"]])
         with run.autocast():
-            tokens = encoder(picture_tensor(batch["picture"]))
-            guess = networks["auxiliary"](tokens[:, -(run.sizes.patches**2) :])
-            auxiliary, parts = auxiliary_loss(guess.float(), batch["auxiliary"].float())
-            velocity = partial(networks["structure_flow"], cond=drop_condition(tokens))
-            loss = flow_loss(velocity, batch["latent"].float())
+            tokens = encoder(picture_tensor(pictures))
+            first = tokens[: len(tokens) - len(paired["turn"])]
+            guess = head(first[:, -(run.sizes.patches**2) :])
+            target = torch.cat([single["auxiliary"], paired["auxiliary"]])
+            auxiliary, parts = auxiliary_loss(guess.float(), target.float())
+            velocity = partial(flow, cond=drop_condition(pair_tokens(first, tokens[len(first) :], paired["turn"])))
+            loss = flow_loss(velocity, torch.cat([single["latent"], paired["latent"]]).float())
         training.step(loss + auxiliary, {"velocity": loss, **parts})
-        if training.elapsed - measured > MEASURE_SECONDS:
-            training.report(**measure_structures(run, training, spare, frozen["structure_decoder"], held_out))
-            measured = training.elapsed
-    training.finish(**measure_structures(run, training, spare, frozen["structure_decoder"], held_out))
+        measure.when_due(training)
+    training.finish(**measure.of(training))
+
+
+def refine_structure_flow(run: Run, seconds: float) -> None:
+    """Phase "structure_refinement": the structure flow goes on with the finished image encoder, whose tokens are kept."""
+    flow = build_network("structure_flow", run.sizes).to(run.device)
+    flow.load_state_dict(run.load("structure_flow"))
+    measure = _Measurement(run, {"image_encoder": load_frozen_encoder(run), "structure_flow": copy.deepcopy(flow)})
+    if run.compiled:
+        compile_blocks(flow.blocks)
+    training = Training(
+        run, "structure_refinement", {"structure_flow": flow}, {"structure_flow": 2e-3}, seconds, matrix_rate=MATRIX_RATE
+    )
+    pools = _Pools(run, run.seed * 10 + 5, training.step_count, load_frozen_encoder(run))
+    while training.running():
+        single, paired = pools.batch(training.step_count)
+        tokens = torch.cat([single["tokens"], paired["tokens"]])
+        with run.autocast():
+            velocity = partial(flow, cond=drop_condition(pair_tokens(tokens, paired["second"], paired["turn"])))
+            loss = flow_loss(velocity, torch.cat([single["latent"], paired["latent"]]).float())
+        training.step(loss, {"velocity": loss})
+        measure.when_due(training)
+    training.finish(**measure.of(training))
+
+
+def pair_tokens(first: Tensor, second: Tensor, turn: Tensor) -> Tensor:
+    """Tokens of one or two pictures per object, all of one length: those of a single picture are there twice, which changes
+    no attention.
+
+    Args:
+        first: `[B, L, D]`, of the front.
+        second: `[P, L, D]`, of another view of the last P objects.
+        turn: `[P]`, radians.
+
+    Returns:
+        `[B, 2 L, D]`.
+    """
+    other = torch.cat([first[: len(first) - len(second)], mark_turn(second, turn)])
+    return torch.cat([first, other], dim=1)
+
+
+class _Pools:
+    """Training objects with one picture, and some with two.
+
+    Args:
+        seed: of the stream of objects.
+        steps: done so far; a continued phase draws other objects.
+        encoder: a finished image encoder, to keep tokens in place of pictures.
+    """
+
+    def __init__(self, run: Run, seed: int, steps: int, encoder: nn.Module | None) -> None:
+        self.run, self.encoder = run, encoder
+        self.latent_encoder = load_frozen(run, "structure_encoder")
+        self.supply = Supply(run, seed, steps * CHUNK)
+        self.single, self.paired = Pool(run.scaled(49152), run.device), Pool(run.scaled(16384), run.device)
+        while self.single.size < run.scaled(6144):
+            self._refresh()
+
+    def batch(self, step: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """The objects of one step: 192 with one picture, 64 with two."""
+        if step % REFRESH_STEPS == 0:
+            self._refresh()
+        return self.single.sample(self.run.scaled(192)), self.paired.sample(self.run.scaled(64))
+
+    @torch.no_grad()
+    def _refresh(self) -> None:
+        """A chunk of fresh objects and their mirror images, a quarter of them with a second picture."""
+        objects = self.supply.objects(self.run.scaled(CHUNK))
+        picture, auxiliary = self.supply.pictures(objects)
+        rows = {"picture": picture, "auxiliary": auxiliary, "occupancy": self.supply.occupancy(objects)}
+        count = max(1, len(picture) // 4)
+        second, turn = self.supply.views(take_rows(objects, slice(count)))
+        self._add(self.single, {name: value[count:] for name, value in rows.items()})
+        self._add(self.paired, {**{name: value[:count] for name, value in rows.items()}, "second": second, "turn": turn})
+
+    def _add(self, pool: Pool, rows: dict[str, Tensor]) -> None:
+        rows = {name: torch.cat([value, mirrored(name, value)]) for name, value in rows.items()}
+        with self.run.autocast():
+            latent, _ = self.latent_encoder(rows.pop("occupancy").float().unsqueeze(1))
+            if self.encoder is not None:
+                rows.pop("auxiliary")
+                rows["tokens"] = self.encoder(picture_tensor(rows.pop("picture"))).to(torch.bfloat16)
+                if "second" in rows:
+                    rows["second"] = self.encoder(picture_tensor(rows["second"])).to(torch.bfloat16)
+        pool.add({**rows, "latent": latent.half()})
+
+
+def mirrored(name: str, value: Tensor) -> Tensor:
+    """A column of training objects as their mirror images at x = 0 have it."""
+    if name == "turn":
+        return -value
+    if name == "occupancy":
+        return value.flip(1)
+    flipped = value.flip(-1)
+    if name == "auxiliary":
+        flipped = flipped.clone()
+        flipped[:, AUXILIARY["normal"].start] *= -1
+    return flipped
 
 
 def load_frozen(run: Run, role: str) -> nn.Module:
@@ -160,15 +252,6 @@ def encoder_layers(encoder: nn.Module) -> nn.ModuleList:
     return backbone.layer if hasattr(backbone, "layer") else backbone.model.layer
 
 
-@torch.no_grad()
-def _refresh(pool: Pool, supply: Supply, encoder: nn.Module, count: int) -> None:
-    objects = supply.objects(count)
-    picture, auxiliary = supply.pictures(objects)
-    with supply.run.autocast():
-        latent, _ = encoder(supply.occupancy(objects).float().unsqueeze(1))
-    pool.add({"picture": picture, "auxiliary": auxiliary, "latent": latent.half()})
-
-
 def auxiliary_loss(guess: Tensor, target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     """Coverage by cross entropy, the rest by absolute error where the object covers the cell.
 
@@ -189,26 +272,36 @@ def auxiliary_loss(guess: Tensor, target: Tensor) -> tuple[Tensor, dict[str, Ten
     return sum(parts.values()), parts
 
 
-def held_out_objects(run: Run) -> dict[str, Tensor]:
-    supply = Supply(run, HELD_OUT_SEED)
-    objects = supply.objects(run.scaled(CHUNK))
-    return {"picture": supply.pictures(objects)[0], "occupancy": supply.occupancy(objects)}
+class _Measurement:
+    """IoU of sampled structures of held-out objects, with the moving averages.
 
+    Args:
+        spare: networks to load the averages into.
+    """
 
-@torch.no_grad()
-def measure_structures(
-    run: Run, training: Training, spare: dict[str, nn.Module], decoder: nn.Module, held_out: dict[str, Tensor]
-) -> dict[str, Tensor]:
-    """IoU of sampled structures of held-out objects, with the moving averages."""
-    for role, network in spare.items():
-        network.load_state_dict(training.averaged(role))
-    side = run.sizes.structure_latent_grid
-    with run.autocast():
-        tokens = spare["image_encoder"](picture_tensor(held_out["picture"])).float()
-        generator = torch.Generator().manual_seed(0)
-        noise = torch.randn(len(tokens), 8, side, side, side, generator=generator).to(run.device)
-        latent = sample_flow(spare["structure_flow"], noise, [tokens], torch.zeros_like(tokens), SAMPLER)
-    guess = decoder(latent.float())[:, 0] > 0
-    truth = held_out["occupancy"].bool()
-    coarse = [F.max_pool3d(grid.float().unsqueeze(1), 2)[:, 0] > 0 for grid in (guess, truth)]
-    return {"iou_fine": occupancy_iou(guess, truth), "iou_coarse": occupancy_iou(*coarse)}
+    def __init__(self, run: Run, spare: dict[str, nn.Module]) -> None:
+        self.run, self.spare = run, spare
+        self.decoder = load_frozen(run, "structure_decoder")
+        supply = Supply(run, HELD_OUT_SEED)
+        objects = supply.objects(run.scaled(CHUNK))
+        self.picture, self.occupancy = supply.world.pictures(objects).rgb.permute(0, 3, 1, 2), supply.occupancy(objects).bool()
+        self.last = 0.0
+
+    def when_due(self, training: Training) -> None:
+        if training.elapsed - self.last > MEASURE_SECONDS:
+            training.report(**self.of(training))
+            self.last = training.elapsed
+
+    @torch.no_grad()
+    def of(self, training: Training) -> dict[str, Tensor]:
+        for role in self.spare.keys() & training.networks.keys():
+            self.spare[role].load_state_dict(training.averaged(role))
+        side = self.run.sizes.structure_latent_grid
+        with self.run.autocast():
+            tokens = self.spare["image_encoder"](picture_tensor(self.picture)).float()
+            generator = torch.Generator().manual_seed(0)
+            noise = torch.randn(len(tokens), LATENT_CHANNELS, side, side, side, generator=generator).to(self.run.device)
+            latent = sample_flow(self.spare["structure_flow"], noise, [tokens], torch.zeros_like(tokens), SAMPLER)
+        guess = self.decoder(latent.float())[:, 0] > 0
+        coarse = [F.max_pool3d(grid.float().unsqueeze(1), 2)[:, 0] > 0 for grid in (guess, self.occupancy)]
+        return {"iou_fine": occupancy_iou(guess, self.occupancy), "iou_coarse": occupancy_iou(*coarse)}

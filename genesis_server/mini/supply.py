@@ -15,13 +15,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from genesis_server.mini.training import Run
-from genesis_server.mini.world import Objects, World
+from genesis_server.mini.world import Objects, Pictures, World
 from genesis_server.sparse.tensor import Level, SparseTensor
 
 HELD_OUT_SEED = 990_001
 CAMERA_DISTANCE = 0.5 / math.tan(math.radians(15))  # the camera looks along +y; docs/spec/mini.md 1
 DRAWN_AT_ONCE = 512
 SMOOTH_SHARE = 0.25  # of the pictures are anti-aliased, at three times the cost; the others have one ray per pixel
+# Pictures are not only the world's renderings: drawings have flat colours, photographs another exposure.
+FLAT_SHARE, EXPOSED_SHARE = 0.12, 0.4
+OUTLINE = 0.5  # of the flat ones have dark lines where the surface turns or ends
+GAMMA = 0.2  # exposure: v -> v^exp(u), u uniform within this
 CELLS = 4  # auxiliary targets per patch and axis
 AUXILIARY = {"alpha": slice(0, 1), "albedo": slice(1, 4), "material": slice(4, 6), "normal": slice(6, 9), "depth": slice(9, 10)}
 AUXILIARY_CHANNELS = 10
@@ -51,7 +55,7 @@ class Supply:
         if self._ready is None or len(self._ready) < count:
             self._ready = self.world.objects(self.seed, self.next, max(count, self.run.scaled(DRAWN_AT_ONCE)))
         self.next += count
-        chosen, self._ready = _rows(self._ready, slice(count)), _rows(self._ready, slice(count, None))
+        chosen, self._ready = take_rows(self._ready, slice(count)), take_rows(self._ready, slice(count, None))
         return chosen
 
     def occupancy(self, objects: Objects) -> Tensor:
@@ -71,10 +75,36 @@ class Supply:
         cell = self.run.sizes.picture // (self.run.sizes.patches * CELLS)
         cover = F.avg_pool2d(alpha, cell)
         means = F.avg_pool2d(torch.where(alpha > 0, maps, 0.0) * alpha, cell) / cover.clamp(min=1e-3)
-        return seen.rgb.permute(0, 3, 1, 2).contiguous(), torch.cat([cover, means], dim=1).half()
+        return varied(seen), torch.cat([cover, means], dim=1).half()
+
+    def views(self, objects: Objects) -> tuple[Tensor, Tensor, Tensor]:
+        """A second picture of each object from anywhere around it.
+
+        Returns:
+            uint8 `[B, 3, S, S]` and the turn that leads to it, float32 `[B]` radians (`World.turned`).
+        """
+        turn = 2 * math.pi * torch.rand(len(objects), device=objects.frame.device)
+        turn = torch.where(torch.rand_like(turn) < 0.5, (turn / (math.pi / 2)).round() * (math.pi / 2), turn)
+        seen = self.world.pictures(self.world.turned(objects, turn), self.run.sizes.picture, 1)
+        return varied(seen), turn
 
 
-def _rows(objects: Objects, rows: slice) -> Objects:
+def varied(seen: Pictures) -> Tensor:
+    """The renderings as uint8 `[B, 3, S, S]`, some as flat drawings, some with another exposure."""
+    rgb, alpha = _channels_first(seen.rgb), _channels_first(seen.alpha)
+    draw = torch.rand(4, len(rgb), 1, 1, 1, device=rgb.device)
+    jump = seen.normal - seen.normal.roll(1, 1), seen.normal - seen.normal.roll(1, 2)
+    line = sum(step.square().sum(-1) for step in jump)[:, None] > 0.5
+    flat = _channels_first(seen.albedo) * alpha
+    flat = torch.where(line & (draw[0] < OUTLINE), 0.12 * flat, flat)
+    rgb = torch.where(draw[1] < FLAT_SHARE, flat, rgb)
+    exponent = torch.exp(GAMMA * (2 * draw[2] - 1))
+    rgb = torch.where(draw[3] < EXPOSED_SHARE, alpha * (rgb / alpha.clamp(min=1 / 255)).clamp(0, 1) ** exponent, rgb)
+    return (255 * rgb).round().to(torch.uint8)
+
+
+def take_rows(objects: Objects, rows: slice) -> Objects:
+    """Some of the objects."""
     return Objects(**{item.name: getattr(objects, item.name)[rows].contiguous() for item in fields(objects)})
 
 

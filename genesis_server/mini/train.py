@@ -22,19 +22,26 @@ from genesis_server.mini.config import Sizes
 from genesis_server.mini.evaluate import evaluate, format_table, write_report
 from genesis_server.mini.export import PACKAGED, export
 from genesis_server.mini.latent_flow_training import normalisation, train_latent_flows
-from genesis_server.mini.structure_training import load_frozen_encoder, train_structure_autoencoder, train_structure_flow
+from genesis_server.mini.structure_training import (
+    load_frozen_encoder,
+    refine_structure_flow,
+    train_structure_autoencoder,
+    train_structure_flow,
+)
 from genesis_server.mini.training import Run
 
 # phase -> (what trains it, its share of the time)
 PHASES: dict[str, tuple[Callable[[Run, float], None], float]] = {
     "structure_autoencoder": (train_structure_autoencoder, 0.9),
-    "structure_flow": (train_structure_flow, 7.0),
-    "autoencoders": (train_autoencoders, 5.0),
-    "latent_flows": (train_latent_flows, 5.5),
+    "structure_flow": (train_structure_flow, 8.5),
+    "structure_refinement": (refine_structure_flow, 9.0),
+    "autoencoders": (train_autoencoders, 8.0),
+    "latent_flows": (train_latent_flows, 9.0),
 }
 GROUPS = {
     "all": tuple(PHASES),
     "structure": ("structure_autoencoder", "structure_flow"),
+    "refinement": ("structure_refinement",),
     "autoencoders": ("autoencoders",),
     "flows": ("latent_flows",),
     "package": (),

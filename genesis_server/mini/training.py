@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,10 +27,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from genesis_server.mini.config import Sizes
+from genesis_server.mini.muon import Muon
 
 REPORT_STEPS = 50  # the only place where the host waits for the device
 CHECKPOINT_SECONDS = 60.0
 CLIP = 1.0  # gradient norm, per network
+IN_BLOCK = re.compile(r"\b(blocks|layer)\.\d+\.")
 
 log = logging.getLogger("genesis.mini")
 
@@ -93,6 +96,7 @@ class Training:
         decay_from: fraction of the time after which the rate falls linearly to zero.
         warm_up: steps of linear rise.
         average: decay of the moving average per step.
+        matrix_rate: peak learning rate of Muon for the matrices of transformer blocks; AdamW takes everything without it.
     """
 
     def __init__(
@@ -105,6 +109,7 @@ class Training:
         decay_from: float = 0.65,
         warm_up: int = 100,
         average: float = 0.999,
+        matrix_rate: float | None = None,
     ) -> None:
         self.run, self.phase, self.networks, self.seconds = run, phase, dict(networks), seconds
         self.decay_from, self.warm_up, self.average = decay_from, warm_up, average
@@ -112,12 +117,21 @@ class Training:
         self.groups = {role: list(network.parameters()) for role, network in networks.items()}
         self.parameters = [p for group in self.groups.values() for p in group]
         self.averages = [p.detach().clone() for p in self.parameters]
-        self.optimiser = torch.optim.AdamW(
-            [{"params": group, "lr": self.rates[role]} for role, group in self.groups.items()],
-            betas=(0.9, 0.95),
-            weight_decay=0.01,
-            fused=run.device.type == "cuda",
-        )
+        matrices = {} if matrix_rate is None else {id(p) for net in networks.values() for p in block_matrices(net)}
+        self.optimisers: list[torch.optim.Optimizer] = [
+            torch.optim.AdamW(
+                [
+                    {"params": [p for p in group if id(p) not in matrices], "lr": 0.0, "peak": self.rates[role]}
+                    for role, group in self.groups.items()
+                ],
+                betas=(0.9, 0.95),
+                weight_decay=0.01,
+                fused=run.device.type == "cuda",
+            )
+        ]
+        if matrices:
+            self.optimisers.append(Muon([p for p in self.parameters if id(p) in matrices], lr=0.0))
+            self.optimisers[1].param_groups[0]["peak"] = matrix_rate
         self.step_count, self.used = 0, 0.0
         self._sums: dict[str, Tensor] = {}
         self._summed = 0
@@ -145,11 +159,13 @@ class Training:
         """One optimiser step; `parts` are averaged into the next report."""
         loss.backward()
         slope = min(1.0, (1 - self.fraction) / (1 - self.decay_from), (self.step_count + 1) / self.warm_up)
-        for group, (role, parameters) in zip(self.optimiser.param_groups, self.groups.items(), strict=True):
+        for parameters in self.groups.values():
             nn.utils.clip_grad_norm_(parameters, CLIP)
-            group["lr"] = self.rates[role] * max(slope, 0.0)
-        self.optimiser.step()
-        self.optimiser.zero_grad(set_to_none=True)
+        for optimiser in self.optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = group["peak"] * max(slope, 0.0)
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
         self.step_count += 1
         decay = min(self.average, (1 + self.step_count) / (10 + self.step_count))
         torch._foreach_lerp_(self.averages, [p.detach() for p in self.parameters], 1 - decay)
@@ -191,10 +207,10 @@ class Training:
     def _checkpoint(self) -> None:
         tensors = {}
         for index, (parameter, average) in enumerate(zip(self.parameters, self.averages, strict=True)):
-            moments = self.optimiser.state[parameter]
             tensors[f"{index}.parameter"], tensors[f"{index}.average"] = parameter.detach(), average
-            for name in ("exp_avg", "exp_avg_sq"):
-                tensors[f"{index}.{name}"] = moments.get(name, torch.zeros_like(average))
+            for optimiser in self.optimisers:
+                for name, value in optimiser.state.get(parameter, {}).items():
+                    tensors[f"{index}.{name}"] = torch.as_tensor(value)
         tensors = {name: value.cpu().contiguous() for name, value in tensors.items()}
         temporary = self._path.with_suffix(".part")
         save_file(tensors, temporary, metadata={"steps": str(self.step_count), "seconds": str(self.elapsed)})
@@ -203,15 +219,27 @@ class Training:
     def _resume(self) -> None:
         if not self._path.is_file():
             return
+        index_of = {id(parameter): index for index, parameter in enumerate(self.parameters)}
         with safe_open(self._path, framework="pt", device=str(self.run.device)) as file:
             self.step_count, self.used = int(file.metadata()["steps"]), float(file.metadata()["seconds"])
+            names = set(file.keys())
             for index, parameter in enumerate(self.parameters):
                 with torch.no_grad():
                     parameter.copy_(file.get_tensor(f"{index}.parameter"))
                 self.averages[index].copy_(file.get_tensor(f"{index}.average"))
-                self.optimiser.state[parameter] = {
-                    "step": torch.tensor(float(self.step_count), device=self.run.device),
-                    "exp_avg": file.get_tensor(f"{index}.exp_avg"),
-                    "exp_avg_sq": file.get_tensor(f"{index}.exp_avg_sq"),
-                }
+            for optimiser in self.optimisers:
+                kinds = ("momentum",) if isinstance(optimiser, Muon) else ("step", "exp_avg", "exp_avg_sq")
+                for parameter in (p for group in optimiser.param_groups for p in group["params"]):
+                    stored = {kind: f"{index_of[id(parameter)]}.{kind}" for kind in kinds}
+                    if names.issuperset(stored.values()):
+                        optimiser.state[parameter] = {kind: file.get_tensor(name) for kind, name in stored.items()}
         log.info("%s continues at step %d, %.0f s", self.phase, self.step_count, self.used)
+
+
+def block_matrices(network: nn.Module) -> list[nn.Parameter]:
+    """The weight matrices inside a transformer's blocks: what Muon is for. Modulations start at zero and are left out."""
+    return [
+        parameter
+        for name, parameter in network.named_parameters()
+        if parameter.ndim == 2 and IN_BLOCK.search(name) and name.endswith(".weight") and "adaLN" not in name
+    ]

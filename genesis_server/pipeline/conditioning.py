@@ -1,14 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From cutouts to the image tokens that the flow networks attend to (docs/spec/pipeline.md 6)."""
+"""From cutouts to the image tokens that the flow networks attend to (docs/spec/pipeline.md 6).
+
+A model whose output is aligned with the first picture, as genesis-mini's, cannot take further pictures one by one: it must
+know from where each was taken. Such a model is trained to attend to the tokens of all pictures at once, each marked
+with its turn; the pictures are then those of a turntable, evenly spaced.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
+
+TURN_MARK = 0.5  # size of the mark of a turned picture; tokens have unit variance
 
 
 @dataclass(frozen=True)
@@ -29,14 +37,32 @@ class Conditioning:
         return positive, torch.zeros_like(positive[0])
 
 
-def encode(encoder: nn.Module, pictures: Sequence[Image.Image], size: int) -> Conditioning:
+def encode(encoder: nn.Module, pictures: Sequence[Image.Image], size: int, turntable: bool = False) -> Conditioning:
     """Tokens of every picture at `size` x `size` pixels.
 
     Args:
         encoder: a `DinoV3FeatureExtractor`, already on its device.
         pictures: the cutouts; another mode than RGB is resized in that mode first, then loses its alpha.
         size: a multiple of the encoder's patch size.
+        turntable: join all pictures into one view `[n L, D]`, picture i of n marked as taken after a turn of i / n.
     """
     with torch.inference_mode():
         # one by one: several views of one object are few, and a batch would cost memory at 1024 pixels
-        return Conditioning(tuple(encoder([picture], image_size=size)[0] for picture in pictures), size)
+        views = [encoder([picture], image_size=size)[0] for picture in pictures]
+        if turntable and len(views) > 1:
+            turns = [torch.tensor(2 * math.pi * index / len(views), device=views[0].device) for index in range(len(views))]
+            views = [torch.cat([mark_turn(view, turn) for view, turn in zip(views, turns, strict=True)])]
+        return Conditioning(tuple(views), size)
+
+
+def mark_turn(tokens: Tensor, turn: Tensor) -> Tensor:
+    """Add (1 - cos turn) a + sin turn b, with a and b fixed patterns of signs over the channels: nothing for the front.
+
+    Args:
+        tokens: `[..., L, D]`.
+        turn: radians `[...]` by which the object was turned counter-clockwise, seen from above, since the first picture.
+    """
+    channel = torch.arange(tokens.shape[-1], device=tokens.device)
+    a, b = (1.0 - 2.0 * (channel // period % 2) for period in (1, 2))
+    turn = turn[..., None, None].float()
+    return tokens + TURN_MARK * ((1 - turn.cos()) * a + turn.sin() * b).to(tokens.dtype)

@@ -46,6 +46,7 @@ class ModelConfig:
         shape, texture: normalisation of the two latents.
         encoder: name or path of the DINOv3 checkpoint.
         image_size: pixels at which the encoder sees pictures, or None for the resolution of the flow model in use.
+        turntable: several pictures are those of a turntable and are looked at together (`conditioning.encode`).
         remover: name of the background remover's repository; empty for none.
         low_vram: keep networks in host memory and move each to the device while it is used.
         default_type: pipeline type used when nothing else is asked for.
@@ -57,6 +58,7 @@ class ModelConfig:
     texture: Normalisation
     encoder: str
     image_size: int | None = None
+    turntable: bool = False
     remover: str = ""
     low_vram: bool = True
     default_type: str = DEFAULT_TYPE
@@ -98,6 +100,7 @@ class ModelConfig:
             texture=_normalisation(args["tex_slat_normalization"]),
             encoder=str(encoder["args"]["model_name"]),
             image_size=None if image_size is None else int(image_size),
+            turntable=bool(encoder["args"].get("turntable", False)),
             remover=str((args.get("rembg_model") or {}).get("args", {}).get("model_name", "")),
             low_vram=bool(args.get("low_vram", True)),
             default_type=str(args.get("default_pipeline_type", DEFAULT_TYPE)),

@@ -34,6 +34,7 @@ def test_the_truth_itself_scores_full_marks():
     row = _case()
     assert row["iou_structure"] == row["iou_voxels"] == 1
     assert row["chamfer"] < 1e-4  # distances come from inner products in float32
+    assert row["normals"] > 0.999 and row["hidden_distance"] < 1e-4 and row["hidden_colour"] > 40
     assert row["silhouette"] > 0.95  # the outline is as fine as the drawing's pixels
     assert row["colour_psnr"] > 20  # edges of patterns fall on other pixels
     assert row["metallic"] < 0.02

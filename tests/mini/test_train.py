@@ -61,7 +61,7 @@ def test_an_interrupted_phase_continues_where_it_stopped(tmp_path):
     assert second.step_count == 3 and second.elapsed >= first.used
     for (name, value), other in zip(first.averaged("net").items(), second.averaged("net").values(), strict=True):
         assert torch.equal(value, other), name
-    moments = [t.optimiser.state[t.parameters[0]]["exp_avg"] for t in (first, second)]
+    moments = [t.optimisers[0].state[t.parameters[0]]["exp_avg"] for t in (first, second)]
     assert torch.equal(*moments)
 
 

@@ -32,7 +32,7 @@ def sphere(radius: float) -> Objects:
     primitives[0, 0, sdf.SLOT_PARAMETERS : sdf.SLOT_PARAMETERS + 3] = radius
     primitives[0, 0, sdf.SLOT_BOUND], primitives[0, 0, sdf.SLOT_SAFETY] = radius, 1.0
     frame = torch.cat([torch.eye(3).flatten(), torch.zeros(3), torch.ones(3)])[None]
-    return Objects(primitives, torch.full((1, 5, 16), 0.5), frame, torch.zeros(1, 8))
+    return Objects(primitives, torch.full((1, 5, 16), 0.5), frame, torch.zeros(1, 8), torch.eye(3)[None], torch.ones(1))
 
 
 def keys(coords: torch.Tensor, resolution: int) -> torch.Tensor:

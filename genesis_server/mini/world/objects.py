@@ -8,7 +8,7 @@ again from the same pair with a higher attempt number.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 import warp as wp
@@ -37,12 +37,16 @@ class Objects:
         materials: [B, 5, 16], rows of `material.py`.
         frame: [B, 15], placement in the model cube, rows of `frame.py`.
         light: [B, 8], rows of `render.py`.
+        pose: [B, 3, 3], rotation from object to view.
+        radius: [B], of the ball around the object's origin that holds it, in object units.
     """
 
     primitives: torch.Tensor
     materials: torch.Tensor
     frame: torch.Tensor
     light: torch.Tensor
+    pose: torch.Tensor
+    radius: torch.Tensor
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -139,7 +143,19 @@ def attempt_objects(seed: int, numbers: torch.Tensor, attempt: int) -> tuple[Obj
     launch(framing.count_kernel, (batch, 16, 16, 16), (primitives, frame, occupied))
     reach = framing.measure(primitives, frame)[:, 4:].amax(dim=1)
     good = (occupied >= FEWEST) & (occupied <= MOST) & (reach < framing.WALL)
-    return Objects(primitives, materials, frame, light), good
+    return Objects(primitives, materials, frame, light, rotation.view(batch, 3, 3), radius), good
+
+
+def turned(objects: Objects, turn: torch.Tensor) -> Objects:
+    """The same objects turned about their vertical axis and framed anew, as the next pictures on a turntable show them.
+
+    Args:
+        turn: float32 [B], radians, counter-clockwise seen from above: a quarter turn shows what was on the left.
+    """
+    c, s, zero, one = torch.cos(turn), torch.sin(turn), torch.zeros_like(turn), torch.ones_like(turn)
+    about_z = torch.stack([c, -s, zero, s, c, zero, zero, zero, one], dim=1).view(-1, 3, 3)
+    pose = (objects.pose @ about_z).contiguous()
+    return replace(objects, frame=framing.fit(objects.primitives, pose, objects.radius), pose=pose)
 
 
 def generate(device: torch.device, seed: int, start: int, count: int) -> Objects:
