@@ -2,8 +2,8 @@
 """Trains genesis-mini from nothing: `python -m genesis_server.mini.train RUN_FOLDER` (docs/spec/mini.md 9).
 
 Phases run in order, each for its share of the minutes; a phase that is done is not run again, one that was interrupted
-continues from its last checkpoint. `structure` and `autoencoders` do not depend on each other and may run as two
-processes on one GPU: networks this small leave most of it idle.
+continues from its last checkpoint. On two GPUs run `structure` beside `autoencoders`, then `refinement` beside `flows`, then
+`package`.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def main(
     compiled: bool,
     device: str,
 ) -> None:
-    """Train genesis-mini in FOLDER; "all", "flows" and "package" end with its weights in FOLDER/weights, evaluated."""
+    """Train genesis-mini in FOLDER; "all" and "package" end with its weights in FOLDER/weights, evaluated."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     folder.mkdir(parents=True, exist_ok=True)
     sizes = Sizes(resolution, picture)
@@ -80,7 +80,7 @@ def main(
     torch.set_float32_matmul_precision("high")
     torch.backends.cudnn.benchmark = True  # every phase has one shape
     train(run, GROUPS[phases], 60 * minutes)
-    if phases in ("all", "flows", "package"):
+    if phases in ("all", "package"):
         package(run, objects)
 
 
