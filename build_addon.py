@@ -113,7 +113,8 @@ def build(platform: str) -> Path:
     """The zip of one platform."""
     CACHE.mkdir(parents=True, exist_ok=True)
     wheels = [with_plain_tags(download(python, PLATFORMS[platform]), CACHE) for python in PYTHONS] + [protocol_wheel(CACHE)]
-    files = {path.name: path.read_bytes() for path in (*ADDON.glob("*.py"), ADDON / "LICENSE")}
+    sources = (*ADDON.rglob("*.py"), ADDON / "LICENSE")
+    files = {path.relative_to(ADDON).as_posix(): path.read_bytes() for path in sources}
     files["blender_manifest.toml"] = manifest(platform, [wheel.name for wheel in wheels]).encode()
     files.update({f"wheels/{wheel.name}": wheel.read_bytes() for wheel in wheels})
     path = DIST / f"genesis-{version()}-{platform}.zip"

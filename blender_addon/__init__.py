@@ -7,9 +7,9 @@ of results. It needs bpy, the standard library, and the two wheels that the exte
 
 from __future__ import annotations
 
-from . import handlers, operators, panel, preferences, properties
+from . import handlers, operators, page, panels, preferences, properties, rows, thumbnails
 
-_MODULES = (properties, preferences, operators, panel, handlers)
+_MODULES = (properties, preferences, page, rows, thumbnails, operators, panels, handlers)
 
 
 def register() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import bpy
 from bpy.app.handlers import persistent
 
+from . import page
 from .session import session
 
 
@@ -17,12 +18,18 @@ def _objects_changed(*_: Any) -> None:
 
 
 @persistent
+def _file_loaded(*_: Any) -> None:
+    page.listen()
+    session.adopt()
+
+
+@persistent
 def _before_save(*_: Any) -> None:
     session.write_names()
 
 
 _HANDLERS = (
-    (bpy.app.handlers.load_post, _objects_changed),
+    (bpy.app.handlers.load_post, _file_loaded),
     (bpy.app.handlers.undo_post, _objects_changed),
     (bpy.app.handlers.redo_post, _objects_changed),
     (bpy.app.handlers.save_pre, _before_save),

@@ -14,6 +14,7 @@ from genesis_server.protocol.connection import default_connection_file
 from genesis_server.protocol.errors import ErrorCode, GenesisError
 
 PYTHON_VARIABLE = "GENESIS_PYTHON"
+ADDON = __package__
 MINI = "mini"
 _INTERPRETERS = ("bin/python", "Scripts/python.exe")
 
@@ -48,6 +49,8 @@ class GenesisPreferences(bpy.types.AddonPreferences):
         default=False,
     )
 
+    author: StringProperty(name="Author", description="Written on objects that are marked as assets")
+
     def draw(self, _context: bpy.types.Context) -> None:
         """Blender's own two-column look."""
         layout = self.layout
@@ -59,6 +62,7 @@ class GenesisPreferences(bpy.types.AddonPreferences):
         column = layout.column(heading="Server")
         column.prop(self, "auto_start")
         column.prop(self, "keep_running")
+        layout.prop(self, "author")
 
 
 def preferences() -> GenesisPreferences:

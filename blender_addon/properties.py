@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the panel edits and what an object remembers, made from the protocol's table of parameters.
+"""What Blender's data remembers for Genesis: the next generation on the scene, how an asset was made on its mesh.
 
-Names, ranges and descriptions come from `genesis_server.protocol.parameters`, so that panel, command line and server can
-not disagree. A parameter whose default is None ("the model's own") gets a companion `use_<name>`: off means the default.
-No postponed annotations here: Blender reads the annotations themselves.
+The memory is the mesh's, not the object's: copies that share the mesh share it, and a result takes the place of its
+placeholder by refilling one and the same mesh. No postponed annotations here: Blender reads the annotations themselves.
 """
 
 import dataclasses
@@ -16,173 +15,50 @@ from bpy.props import (
     CollectionProperty,
     EnumProperty,
     FloatProperty,
-    FloatVectorProperty,
     IntProperty,
     PointerProperty,
     StringProperty,
 )
 
 from genesis_server.protocol.errors import GenesisError
-from genesis_server.protocol.parameters import SAMPLED_STAGES, BakeSettings, GenerateSettings, SamplerSettings
-from genesis_server.protocol.presets import DEFAULT_PRESET, PRESETS, preset
+from genesis_server.protocol.parameters import SAMPLED_STAGES, GenerateSettings
+from genesis_server.protocol.presets import DEFAULT_PRESET, PRESETS
 
-PRESET_NOTES = {
-    "draft": "Few steps, a light mesh and small textures: to see what comes out",
-    "standard": "The model's own settings",
-    "high": "More steps, a dense mesh and large textures",
-}
-# where a slider stands when the model's default is given up for it; those of the published model (docs/spec/pipeline.md 2.2)
-_STARTS = {
-    "steps": 12,
-    "guidance_strength": 7.5,
-    "guidance_rescale": 0.5,
-    "rescale_t": 3.0,
-    "guidance_interval": (0.6, 1.0),
-    "texture_seed": 0,
-}
-_LABELS = {
-    "faces": "Faces",
-    "texture_size": "Texture Size",
-    "guidance_strength": "Guidance",
-    "guidance_rescale": "Guidance Rescale",
-    "rescale_t": "Coarse to Fine",
-    "guidance_interval": "Guided Part",
-    "multi_view": "Several Views",
-}
-_COMPANION = "use_"
+from . import presets, settings
+from .settings import GenesisSettings
 
-
-def _label(name: str) -> str:
-    return _LABELS.get(name, name.replace("_", " ").title())
-
-
-def _property_of(item: dataclasses.Field) -> Any:
-    """The Blender property of one parameter; None where the parameter is a group."""
-    rules = item.metadata
-    common = {"name": _label(item.name), "description": rules["help"]}
-    start = item.default if item.default is not None else _STARTS.get(item.name)
-    kind = rules["kind"]
-    if "choices" in rules:
-        return EnumProperty(items=[(name, name.title(), "") for name in rules["choices"]], default=start, **common)
-    if kind is bool:
-        return BoolProperty(default=start, **common)
-    if kind is str:
-        return StringProperty(default=start or "", **common)
-    if kind is tuple:
-        return FloatVectorProperty(size=2, default=start, min=rules["low"], max=rules["high"], precision=2, **common)
-    if kind is float:
-        return FloatProperty(default=start, min=rules["low"], max=rules["high"], precision=2, **common)
-    step = 128 if item.name == "texture_size" else 1
-    return IntProperty(default=start, min=rules["low"], max=rules["high"], step=step, **common)
-
-
-def _annotations(cls: type) -> dict[str, Any]:
-    """Blender properties for every plain field of a settings class."""
-    made: dict[str, Any] = {}
-    for item in dataclasses.fields(cls):
-        if dataclasses.is_dataclass(item.default):
-            continue
-        if optional(item):
-            made[_COMPANION + item.name] = BoolProperty(
-                name=f"Set {_label(item.name)}", description="Use this value instead of the model's own default", default=False
-            )
-        made[item.name] = _property_of(item)
-    return made
-
-
-def optional(item: dataclasses.Field) -> bool:
-    """Whether the parameter has a default of the model's own, and so a switch beside it; text is empty instead."""
-    return item.default is None and item.metadata["kind"] is not str
-
-
-class _Settings:
-    """Reads and writes one settings class; mixed into the property groups."""
-
-    settings: type
-
-    def values(self) -> dict[str, Any]:
-        """The settings by name, nested; None for the model's default."""
-        result: dict[str, Any] = {}
-        for item in dataclasses.fields(self.settings):
-            value = getattr(self, item.name)
-            if dataclasses.is_dataclass(item.default):
-                result[item.name] = value.values()
-            elif optional(item) and not getattr(self, _COMPANION + item.name):
-                result[item.name] = None
-            elif item.metadata["kind"] is tuple:
-                # single precision back to the two decimals that the panel shows
-                result[item.name] = [round(part, 4) for part in value]
-            elif item.metadata["kind"] is float:
-                result[item.name] = round(value, 4)
-            else:
-                result[item.name] = value if value != "" else None
-        return result
-
-    def assign(self, settings: Any) -> None:
-        """Shows the given settings."""
-        for item in dataclasses.fields(self.settings):
-            value = getattr(settings, item.name)
-            if dataclasses.is_dataclass(item.default):
-                getattr(self, item.name).assign(value)
-                continue
-            if optional(item):
-                setattr(self, _COMPANION + item.name, value is not None)
-            if value is not None:
-                setattr(self, item.name, value)
-            elif not optional(item):
-                setattr(self, item.name, "")
-
-
-class GenesisSampler(_Settings, bpy.types.PropertyGroup):
-    """Sampler settings of one stage."""
-
-    settings = SamplerSettings
-    __annotations__ = _annotations(SamplerSettings)
-
-
-class GenesisBake(_Settings, bpy.types.PropertyGroup):
-    """Mesh and texture settings."""
-
-    settings = BakeSettings
-    __annotations__ = _annotations(BakeSettings)
-
-
-class GenesisSettings(_Settings, bpy.types.PropertyGroup):
-    """All settings of one asset, as the panel shows them."""
-
-    settings = GenerateSettings
-    __annotations__ = {
-        **_annotations(GenerateSettings),
-        **{stage: PointerProperty(type=GenesisSampler, name=stage.title()) for stage in SAMPLED_STAGES},
-        "bake": PointerProperty(type=GenesisBake, name="Mesh and Texture"),
-    }
-
-    def to_settings(self) -> GenerateSettings:
-        """Validated settings.
-
-        Raises:
-            GenesisError: BAD_PARAMETER, such as a texture size that is not a multiple of 4.
-        """
-        return GenerateSettings.from_json(self.values())
+BACKGROUNDS = (
+    ("auto", "Auto", "Keep the picture's own transparency; where it has none, remove the background", "IMAGE_ALPHA", 0),
+    ("remove", "Remove", "Remove the background, even where the picture has transparency", "SELECT_SUBTRACT", 1),
+    ("keep", "Keep", "Take the picture as it is, background and all", "IMAGE_DATA", 2),
+)
 
 
 class GenesisPicture(bpy.types.PropertyGroup):
-    """One picture of the list."""
+    """One picture of the list; its name is the file's."""
 
     path: StringProperty(name="Path", description="Picture file", subtype="FILE_PATH")
+    background: EnumProperty(name="Background", description="What becomes of the picture's background", items=BACKGROUNDS)
 
     def absolute(self) -> str:
         """The path without Blender's `//`."""
         return bpy.path.abspath(self.path)
 
 
-def _choose_preset(scene_settings: "GenesisScene", _context: bpy.types.Context) -> None:
-    """Shows a preset's values; seed, picture and resolution settings stay as they are."""
-    settings, chosen = scene_settings.settings, preset(scene_settings.preset)
+def _choose_preset(scene: "GenesisScene", _context: Any) -> None:
+    """Shows a preset's values; seed, resolution and transparency stay as they are."""
+    try:
+        chosen = presets.load(scene.preset)
+    except GenesisError as error:
+        from .session import session  # which stands on this module
+
+        session.error = error
+        return
     for stage in SAMPLED_STAGES:
-        getattr(settings, stage).assign(getattr(chosen, stage))
-    alpha = settings.bake.alpha
-    settings.bake.assign(dataclasses.replace(chosen.bake, alpha=alpha))
+        getattr(scene.settings, stage).assign(getattr(chosen, stage))
+    bake = scene.settings.bake
+    kept = bake.alpha if scene.preset in PRESETS else chosen.bake.alpha
+    bake.assign(dataclasses.replace(chosen.bake, alpha=kept))
 
 
 class GenesisScene(bpy.types.PropertyGroup):
@@ -190,74 +66,177 @@ class GenesisScene(bpy.types.PropertyGroup):
 
     pictures: CollectionProperty(type=GenesisPicture)
     active_picture: IntProperty(name="Picture", description="Selected picture")
-    preset: EnumProperty(
+    preset: StringProperty(
         name="Preset",
-        description="How much time to spend; choosing one sets the sampling steps, the faces and the texture size below",
-        items=[(name, name.title(), PRESET_NOTES.get(name, "")) for name in PRESETS],
+        description="How much time to spend; choosing one sets the sampling steps, the mesh and the textures below",
         default=DEFAULT_PRESET,
         update=_choose_preset,
     )
-    randomize_seed: BoolProperty(
-        name="New Seed Each Time", description="Generate takes a new random seed and shows it in the field", default=False
+    lock_seed: BoolProperty(
+        name="Lock Seed", description="Generate uses this seed; unlocked, it takes a new random one each time", default=True
+    )
+    size: FloatProperty(
+        name="Size",
+        description="Length of the longest side of the new object",
+        default=1.0,
+        min=0.001,
+        soft_max=10.0,
+        unit="LENGTH",
+    )
+    variants: IntProperty(
+        name="Variants", description="How many objects to make, each from a seed of its own", default=1, min=1, max=16
+    )
+    layout: EnumProperty(
+        name="Layout",
+        description="Where the variants go",
+        items=[
+            ("ROW", "In a Row", "Each is an object of its own, side by side"),
+            ("STACK", "One Object", "One object that shows one of them at a time, to flip through"),
+        ],
+    )
+    collection: PointerProperty(
+        name="Collection", description="Where new objects go; empty for the active collection", type=bpy.types.Collection
+    )
+    textures: EnumProperty(
+        name="Textures",
+        description="Where the textures of new objects are kept",
+        items=[
+            ("PACKED", "Packed", "Inside the .blend file"),
+            (
+                "FILES",
+                "Files",
+                "In a textures folder beside the .blend file, or in the asset's folder where it is unsaved",
+            ),
+        ],
+    )
+    mark_asset: BoolProperty(
+        name="Mark as Asset", description="New objects appear in the asset browser, with a preview", default=False
     )
     settings: PointerProperty(type=GenesisSettings)
 
 
-class GenesisAsset(bpy.types.PropertyGroup):
-    """How an object was made; saved with it."""
+class GenesisLevel(bpy.types.PropertyGroup):
+    """A mesh that an object can show: one level of detail of an asset, or one variant."""
+
+    mesh: PointerProperty(type=bpy.types.Mesh)
+
+
+class GenesisMemory(bpy.types.PropertyGroup):
+    """How a mesh was made; saved with it."""
 
     asset: StringProperty(name="Asset", description="Folder with everything this object was made from", subtype="DIR_PATH")
-    job: StringProperty(description="The running or failed job of this object")
-    imported: BoolProperty(description="Whether the object is a result, not the placeholder of one")
-    pictures: StringProperty(description="Its picture files, a JSON list")
+    job: StringProperty(description="The running or failed job of this mesh")
+    imported: BoolProperty(description="Whether the mesh is a result, not the placeholder of one")
+    pictures: StringProperty(description="Its pictures, a JSON list of [path, background]")
     preset: StringProperty(name="Preset", description="Preset that it was begun from")
     model: StringProperty(name="Model", description="Model that made it")
-    stored: StringProperty(description="Its settings as JSON")
-    bake: PointerProperty(type=GenesisBake)
+    stored: StringProperty(description="The settings it was made with, as JSON")
+    settings: PointerProperty(type=GenesisSettings)
+    size: FloatProperty(description="Length of its longest side when it was first imported, in metres")
+    scale: FloatProperty(description="Its size over that in the asset's folder; 0 before the first import")
+    ground: FloatProperty(description="Lowest point of the model in the asset's folder")
+    textures: StringProperty(description="PACKED or FILES")
+    mark_asset: BoolProperty(description="Whether to mark its objects as assets when it comes")
+    group: StringProperty(description="Set of variants that it belongs to")
+    main: PointerProperty(description="The finest level, on the mesh of another level of detail", type=bpy.types.Mesh)
+    levels: CollectionProperty(description="All levels of detail, this mesh first", type=GenesisLevel)
 
-    def settings(self) -> GenerateSettings:
-        """The settings that the object was made with; defaults where a newer release stored what this one does not know."""
+    def made_with(self) -> GenerateSettings:
+        """The settings that it was made with; defaults where a newer release stored what this one does not know."""
         try:
             return GenerateSettings.from_json(json.loads(self.stored or "{}"))
         except (ValueError, GenesisError):
             return GenerateSettings()
 
-    def store(self, settings: GenerateSettings) -> None:
-        """Keeps the settings and shows their mesh and texture part for the next re-bake."""
-        self.stored = json.dumps(settings.to_json(), sort_keys=True)
-        self.bake.assign(settings.bake)
+    def store(self, made: GenerateSettings) -> None:
+        """Keeps the settings, and shows them for the next change."""
+        self.stored = json.dumps(made.to_json(), sort_keys=True)
+        self.settings.assign(made)
 
-    def picture_paths(self) -> list[str]:
-        """The files that it was made from."""
-        return list(json.loads(self.pictures or "[]"))
+    def changed(self) -> dict[str, Any]:
+        """What has been changed in the panel since it was made, by dotted name.
 
+        Raises:
+            GenesisError: BAD_PARAMETER.
+        """
+        return settings.changes_from(self.made_with(), self.settings.to_settings())
 
-def changes_from(base: GenerateSettings, wanted: GenerateSettings, prefix: str = "") -> dict[str, Any]:
-    """What turns `base` into `wanted`, by dotted name, as the messages carry it."""
-    changes: dict[str, Any] = {}
-    for item in dataclasses.fields(base):
-        old, new = getattr(base, item.name), getattr(wanted, item.name)
-        if dataclasses.is_dataclass(old):
-            changes.update(changes_from(old, new, f"{prefix}{item.name}."))
-        elif old != new:
-            changes[prefix + item.name] = list(new) if isinstance(new, tuple) else new
-    return changes
+    def picture_list(self) -> list[tuple[str, str]]:
+        """The files that it was made from, each with what was done to its background."""
+        return [(path, background) for path, background in json.loads(self.pictures or "[]")]
 
 
-_CLASSES = (GenesisSampler, GenesisBake, GenesisSettings, GenesisPicture, GenesisScene, GenesisAsset)
+def _shown_variant(item: "GenesisObject") -> int:
+    shown = main_mesh(item.id_data.data)
+    return next((index for index, entry in enumerate(item.variants) if entry.mesh == shown), 0)
+
+
+def _show_variant(item: "GenesisObject", index: int) -> None:
+    if item.variants:
+        item.id_data.data = item.variants[min(index, len(item.variants) - 1)].mesh
+
+
+def _shown_level(item: "GenesisObject") -> int:
+    mesh = item.id_data.data
+    main = main_mesh(mesh)
+    levels = main.genesis.levels if main is not None else ()
+    return next((index for index, entry in enumerate(levels) if entry.mesh == mesh), 0)
+
+
+def _show_level(item: "GenesisObject", index: int) -> None:
+    levels = main_mesh(item.id_data.data).genesis.levels
+    if levels:
+        item.id_data.data = levels[min(index, len(levels) - 1)].mesh
+
+
+class GenesisObject(bpy.types.PropertyGroup):
+    """Which of its meshes an object shows."""
+
+    variants: CollectionProperty(description="Meshes of a set of variants to flip through", type=GenesisLevel)
+    variant: IntProperty(
+        name="Variant", description="Which of the variants the object shows", min=0, get=_shown_variant, set=_show_variant
+    )
+    level: IntProperty(
+        name="Level of Detail",
+        description="Which level of detail the object shows; 0 is the finest",
+        min=0,
+        max=7,
+        get=_shown_level,
+        set=_show_level,
+    )
+
+
+def main_mesh(mesh: Any) -> bpy.types.Mesh | None:
+    """The mesh that has the memory: for a coarser level of detail, its finest; None for other data than a mesh."""
+    if not isinstance(mesh, bpy.types.Mesh):
+        return None
+    return mesh.genesis.main or mesh
+
+
+def memory_of(item: bpy.types.Object | None) -> GenesisMemory | None:
+    """How an object was made; None for one that Genesis has not made and is not making."""
+    mesh = main_mesh(item.data) if item is not None else None
+    if mesh is None or not (mesh.genesis.imported or mesh.genesis.job):
+        return None
+    return mesh.genesis
+
+
+_CLASSES = (*settings.CLASSES, GenesisPicture, GenesisScene, GenesisLevel, GenesisMemory, GenesisObject)
 
 
 def register() -> None:
-    """Adds `Scene.genesis` and `Object.genesis`."""
+    """Adds `Scene.genesis`, `Mesh.genesis` and `Object.genesis`."""
     for cls in _CLASSES:
         bpy.utils.register_class(cls)
     bpy.types.Scene.genesis = PointerProperty(type=GenesisScene)
-    bpy.types.Object.genesis = PointerProperty(type=GenesisAsset)
+    bpy.types.Mesh.genesis = PointerProperty(type=GenesisMemory)
+    bpy.types.Object.genesis = PointerProperty(type=GenesisObject)
 
 
 def unregister() -> None:
     """Takes them away."""
     del bpy.types.Object.genesis
+    del bpy.types.Mesh.genesis
     del bpy.types.Scene.genesis
     for cls in reversed(_CLASSES):
         bpy.utils.unregister_class(cls)

@@ -120,3 +120,14 @@ def blender(home: Path, server_python: Path, model: str) -> Iterator[Blender]:
 def picture(tmp_path: Path) -> Path:
     """An example picture under a name of its own."""
     return Path(shutil.copy(ROOT / "examples/cupcake.png", tmp_path / "my cake.png"))
+
+
+@pytest.fixture
+def own_presets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder for the user's presets."""
+    from blender_addon import presets
+
+    folder = tmp_path / "presets"
+    folder.mkdir()
+    monkeypatch.setattr(presets, "user_folder", lambda: folder)
+    return folder

@@ -49,17 +49,21 @@ def principled(item: bpy.types.Object) -> bpy.types.ShaderNode:
 
 
 def test_a_picture_becomes_an_object_at_the_cursor(blender: Blender, picture: Path) -> None:
+    bpy.context.scene.genesis.size = 2.5
     item = generate(blender, picture, seed=7)
-    assert item.type == "MESH" and item.name == "my cake"
-    assert tuple(item.location) == CURSOR
+    assert item.type == "MESH" and item.name == item.data.name == "my cake"
+    assert tuple(item.location) == CURSOR and tuple(item.scale) == (1.0, 1.0, 1.0)
+    heights = [vertex.co.z for vertex in item.data.vertices]
+    assert min(heights) == pytest.approx(0.0, abs=1e-6), "it rests on the ground"
+    assert max(item.dimensions) == pytest.approx(2.5, rel=1e-5), "its size is the one that was asked for"
     assert 1 <= len(item.data.polygons) <= FAST["faces"]
     assert principled(item).inputs["Base Color"].is_linked and principled(item).inputs["Roughness"].is_linked
     images = textures(item)
     assert len({image.name for image in images}) == 2
     assert all(tuple(image.size) == (128, 128) and image.packed_file for image in images)
-    settings = item.genesis.settings()
+    settings = item.data.genesis.made_with()
     assert settings.seed == 7 and settings.structure.steps == 6 and settings.bake.faces == FAST["faces"]
-    assert (Path(item.genesis.asset) / "asset.json").is_file() and item.genesis.job == ""
+    assert (Path(item.data.genesis.asset) / "asset.json").is_file() and item.data.genesis.job == ""
     assert [other.name for other in bpy.data.objects] == ["my cake"], "the placeholder and the importer's objects are gone"
 
 
@@ -69,23 +73,23 @@ def test_memory_survives_save_and_reopen_and_a_rebake_exchanges_the_textures(
     item = generate(blender, picture)
     item.location.x = 9.0
     principled(item).inputs["IOR"].default_value = 1.75
-    stored, folder = item.genesis.stored, item.genesis.asset
+    stored, folder = item.data.genesis.stored, item.data.genesis.asset
     bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "scene.blend"))
     bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)
     bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "scene.blend"))
     item = bpy.data.objects["my cake"]
-    assert (item.genesis.stored, item.genesis.asset) == (stored, folder)
+    assert (item.data.genesis.stored, item.data.genesis.asset) == (stored, folder)
     assert all(tuple(image.size) == (128, 128) for image in textures(item))
 
     bpy.context.view_layer.objects.active = item
-    item.genesis.bake.texture_size = 256
+    item.data.genesis.settings.bake.texture_size = 256
     assert bpy.ops.genesis.rebake() == {"FINISHED"}
     assert bpy.ops.genesis.rebake.poll() is False, "one job at a time on one object"
     blender.wait_for_jobs()
     assert bpy.data.objects["my cake"] == item and item.location.x == 9.0
     assert all(tuple(image.size) == (256, 256) for image in textures(item))
     assert principled(item).inputs["IOR"].default_value == 1.75, "the material is still the user's"
-    assert item.genesis.settings().bake.texture_size == 256
+    assert item.data.genesis.made_with().bake.texture_size == 256
     assert len(bpy.data.meshes) == len(bpy.data.materials) == 1 and len(bpy.data.images) == 2, "nothing is left behind"
 
 
@@ -94,7 +98,7 @@ def test_a_new_texture_keeps_the_shape(blender: Blender, picture: Path) -> None:
     corners = [tuple(vertex.co) for vertex in item.data.vertices]
     assert bpy.ops.genesis.regenerate_texture(seed=5) == {"FINISHED"}
     blender.wait_for_jobs()
-    assert item.genesis.settings().texture_seed == 5
+    assert item.data.genesis.made_with().texture_seed == 5
     assert [tuple(vertex.co) for vertex in item.data.vertices] == corners
 
 
@@ -111,7 +115,7 @@ def test_a_cancelled_job_takes_its_placeholder_along(blender: Blender, picture: 
     settings.shape.use_steps, settings.shape.steps = True, 100
     bpy.ops.genesis.generate()
     blender.pump_until(lambda: any(task.info for task in blender.session.tasks.values()))
-    assert bpy.data.objects["my cake"].type == "EMPTY"
+    assert bpy.data.objects["my cake"].data.genesis.job and not bpy.data.objects["my cake"].data.genesis.imported
     assert bpy.ops.genesis.cancel() == {"FINISHED"}
     blender.pump_until(lambda: not blender.session.tasks)
     assert len(bpy.data.objects) == 0
@@ -125,7 +129,7 @@ def test_a_job_goes_on_while_its_file_is_closed(blender: Blender, picture: Path,
     blender.session.close()
     bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "waiting.blend"))
     blender.wait_for_jobs()
-    assert bpy.data.objects["my cake"].type == "MESH"
+    assert bpy.data.objects["my cake"].data.genesis.imported
 
 
 def test_a_deleted_placeholder_is_not_brought_back(blender: Blender, picture: Path) -> None:
@@ -191,4 +195,4 @@ def test_the_server_is_stopped_and_started_from_the_panel(blender: Blender) -> N
     assert bpy.ops.genesis.open_log() == {"FINISHED"}
     assert "genesis.log" in bpy.data.texts
     assert bpy.ops.genesis.stop_server() == {"FINISHED"}
-    blender.pump_until(lambda: blender.session.state == "Not running")
+    blender.pump_until(lambda: blender.session.state == "Not Running")

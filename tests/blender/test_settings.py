@@ -6,9 +6,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import bpy
+import pytest
 from conftest import Blender
 
-from blender_addon.properties import changes_from
+from blender_addon.settings import changes_from
 from genesis_server.protocol.parameters import GenerateSettings, parameter_names
 from genesis_server.protocol.presets import PRESETS, preset
 
@@ -31,12 +32,10 @@ def test_an_untouched_panel_sends_the_preset_alone(blender: Blender) -> None:
         assert scene.settings.to_settings() == preset(name)
 
 
-def test_a_switched_on_value_overrides_the_model(blender: Blender) -> None:
+def test_a_touched_value_overrides_the_model(blender: Blender) -> None:
     settings = bpy.context.scene.genesis.settings
+    assert settings.to_settings().shape.guidance_strength is None, "untouched means the model's own default"
     settings.shape.guidance_strength = 3.3
-    assert settings.to_settings().shape.guidance_strength is None, "off means the model's own default"
-    settings.shape.use_guidance_strength = True
-    settings.shape.use_guidance_interval = True
     settings.shape.guidance_interval = (0.25, 0.9)
     changes = changes_from(GenerateSettings(), settings.to_settings())
     assert changes == {"shape.guidance_strength": 3.3, "shape.guidance_interval": [0.25, 0.9]}
@@ -45,18 +44,20 @@ def test_a_switched_on_value_overrides_the_model(blender: Blender) -> None:
 
 def test_settings_go_to_an_object_and_back(blender: Blender) -> None:
     wanted = GenerateSettings().with_values({"seed": 4, "texture_seed": 9, "texture.rescale_t": 2.5, "bake.alpha": "mask"})
-    item = bpy.data.objects.new("thing", None)
-    item.genesis.store(wanted)
-    assert item.genesis.settings() == wanted and item.genesis.bake.alpha == "mask"
+    memory = bpy.data.meshes.new("thing").genesis
+    memory.store(wanted)
+    assert memory.made_with() == memory.settings.to_settings() == wanted and not memory.changed()
+    memory.settings.texture.steps = 3
+    assert memory.changed() == {"texture.steps": 3}
     settings = bpy.context.scene.genesis.settings
     settings.assign(wanted)
     assert settings.to_settings() == wanted
 
 
 def test_what_a_newer_release_stored_does_not_break_the_panel(blender: Blender) -> None:
-    item = bpy.data.objects.new("thing", None)
-    item.genesis.stored = '{"from_the_future": 1}'
-    assert item.genesis.settings() == GenerateSettings()
+    memory = bpy.data.meshes.new("thing").genesis
+    memory.stored = '{"from_the_future": 1}'
+    assert memory.made_with() == GenerateSettings()
 
 
 def test_pictures_are_added_and_removed(blender: Blender, tmp_path: Path) -> None:
@@ -67,3 +68,44 @@ def test_pictures_are_added_and_removed(blender: Blender, tmp_path: Path) -> Non
     assert [item.name for item in scene.pictures] == ["front.png", "back.png"] and scene.active_picture == 1
     bpy.ops.genesis.remove_picture()
     assert [item.name for item in scene.pictures] == ["front.png"] and scene.active_picture == 0
+
+
+def test_the_reset_arrow_gives_back_the_default(blender: Blender) -> None:
+    settings = bpy.context.scene.genesis.settings
+    settings.shape.steps, settings.bake.faces, settings.resolution = 44, 700, "512"
+    for name in ("shape.steps", "bake.faces", "resolution"):
+        *groups, last = name.split(".")
+        owner = getattr(settings, groups[0]) if groups else settings
+        assert owner.differs(last)
+        assert bpy.ops.genesis.reset_value(name=name) == {"FINISHED"}
+        assert not owner.differs(last)
+    assert settings.to_settings() == GenerateSettings()
+
+
+def test_a_preset_of_the_users_own_is_a_file_that_comes_back(blender: Blender, own_presets: Path) -> None:
+    scene = bpy.context.scene.genesis
+    scene.settings.seed = 9
+    scene.settings.shape.steps, scene.settings.bake.texture_size = 31, 2048
+    assert bpy.ops.genesis.save_preset(name="My look") == {"FINISHED"}
+    assert scene.preset == "My look" and (own_presets / "My look.json").is_file()
+    assert bpy.ops.genesis.use_preset(name="draft") == {"FINISHED"}
+    assert scene.settings.shape.steps == 6
+    assert bpy.ops.genesis.use_preset(name="My look") == {"FINISHED"}
+    assert (scene.settings.shape.steps, scene.settings.bake.texture_size) == (31, 2048)
+    assert scene.settings.seed == 9, "a preset says nothing about the seed"
+    assert bpy.ops.genesis.remove_preset() == {"FINISHED"}
+    assert not list(own_presets.iterdir()) and scene.preset == "standard"
+
+
+@pytest.mark.parametrize("name", ["", "draft", "../escape", "a/b", "x" * 200])
+def test_what_cannot_name_a_preset_is_refused(blender: Blender, own_presets: Path, name: str) -> None:
+    with pytest.raises(RuntimeError, match="preset"):
+        bpy.ops.genesis.save_preset(name=name)
+    assert not list(own_presets.rglob("*.json"))
+
+
+def test_a_damaged_preset_is_named(blender: Blender, own_presets: Path) -> None:
+    (own_presets / "broken.json").write_text("{")
+    with pytest.raises(RuntimeError, match="broken.json"):
+        bpy.ops.genesis.use_preset(name="broken")
+    assert bpy.context.scene.genesis.preset == "standard"

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From a finished job to the mesh that waits for it: read on a thread, put into Blender in one go, one undo step.
+
+The thread touches files and arrays only, never Blender's data. Everything Blender has to do happens in a single step, so that
+undo, file loading or a deleted object can not come in between.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import bpy
+
+from genesis_server.protocol.messages import JobInfo
+
+from . import asset_mark, geometry, material, waiting
+from .glb import MeshArrays, Model, placed, read_model
+from .properties import GenesisMemory
+
+MODEL_FILE = "model.glb"
+TEXTURE_FOLDER = "textures"
+
+
+class Delivery:
+    """One import at a time.
+
+    Attributes:
+        seconds: how long the last one blocked Blender.
+    """
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._pool: ThreadPoolExecutor | None = None
+        self._job = ""
+        self._reading: Future[Model] | None = None
+
+    def step(self, job: JobInfo, meshes: Sequence[bpy.types.Mesh], title: str) -> bool:
+        """Goes on with the import of a job; True once it is done.
+
+        Raises:
+            GenesisError: BAD_ASSET, NO_PERMISSION; nothing has changed then.
+        """
+        if self._job != job.id or self._reading is None:
+            self._begin(job)
+        if not self._reading.done() or not may_import():
+            return False
+        reading, self._reading = self._reading, None
+        model = reading.result()
+        started = time.perf_counter()
+        for mesh in meshes:
+            deliver(mesh, job, model)
+        self.seconds = time.perf_counter() - started
+        push_undo(title)
+        return True
+
+    def close(self) -> None:
+        """Ends the thread."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _begin(self, job: JobInfo) -> None:
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(1, "genesis-import")
+        self._job = job.id
+        self._reading = self._pool.submit(read_model, Path(job.asset) / MODEL_FILE)
+
+
+def deliver(mesh: bpy.types.Mesh, job: JobInfo, model: Model) -> None:
+    """Puts a finished job's model into the mesh that waits for it; its objects, their modifiers and parents stay.
+
+    Raises:
+        GenesisError: NO_PERMISSION where textures are to be files and cannot be written.
+    """
+    memory: GenesisMemory = mesh.genesis
+    finest = model.levels[0]
+    if not memory.scale or not (memory.imported and job.kind == "rebake"):
+        low, high = finest.vertices.min(axis=0), finest.vertices.max(axis=0)
+        longest = float((high - low).max())
+        memory.scale, memory.ground = (memory.size / longest if longest > 0.0 else 1.0), float(low[2])
+    name = mesh.name
+    material.dress(mesh, model.surface, name, _texture_folder(memory, job))
+    _fill(mesh, placed(finest, memory.scale, memory.ground))
+    _set_levels(mesh, [placed(level, memory.scale, memory.ground) for level in model.levels[1:]])
+    memory.asset, memory.job, memory.imported = job.asset, "", True
+    if memory.mark_asset:
+        for item in waiting.objects_of(mesh):
+            asset_mark.mark(item)
+
+
+def may_import() -> bool:
+    """Whether the user is not in the middle of something: another mode than Object Mode, or moving an object."""
+    for window in bpy.context.window_manager.windows:
+        active = window.view_layer.objects.active
+        if active is not None and active.mode != "OBJECT":
+            return False
+        if any(operator.bl_idname.startswith("TRANSFORM_OT_") for operator in window.modal_operators):
+            return False
+    return True
+
+
+def push_undo(title: str) -> None:
+    """The import as a step of its own; without a window there is no undo to push to."""
+    window = next(iter(bpy.context.window_manager.windows), None)
+    if window is not None and not bpy.app.background:
+        with bpy.context.temp_override(window=window):
+            bpy.ops.ed.undo_push(message=f"Genesis: {title}")
+
+
+def _fill(mesh: bpy.types.Mesh, arrays: MeshArrays) -> None:
+    if mesh.shape_keys is not None:  # they belong to the vertices that go
+        for item in [item for item in bpy.data.objects if item.data == mesh]:
+            item.shape_key_clear()
+            break
+    geometry.fill(mesh, arrays)
+
+
+def _set_levels(mesh: bpy.types.Mesh, coarser: Sequence[MeshArrays]) -> None:
+    """The coarser levels of detail, each in a mesh of its own that stays over a re-bake; those that are gone, go."""
+    levels = mesh.genesis.levels
+    old = [entry.mesh for entry in levels][1:]
+    kept = [level for level in old if level is not None]
+    for item in [item for item in bpy.data.objects if item.data in kept[len(coarser) :]]:
+        item.data = mesh
+    for level in kept[len(coarser) :]:
+        bpy.data.meshes.remove(level)
+    kept = kept[: len(coarser)]
+    while len(kept) < len(coarser):
+        kept.append(bpy.data.meshes.new(f"{mesh.name} LOD{len(kept) + 1}"))
+    levels.clear()
+    for level in [mesh, *kept] if kept else []:
+        levels.add().mesh = level
+    for level, arrays in zip(kept, coarser, strict=True):
+        geometry.fill(level, arrays)
+        level.genesis.main = mesh
+        level.materials.clear()
+        for slot in mesh.materials:
+            level.materials.append(slot)
+
+
+def _texture_folder(memory: GenesisMemory, job: JobInfo) -> Path | None:
+    """Where texture files go; None packs them."""
+    if memory.textures != "FILES":
+        return None
+    return (Path(bpy.data.filepath).parent if bpy.data.is_saved else Path(job.asset)) / TEXTURE_FOLDER

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Generate: a job for each variant, and a placeholder in the scene for each."""
+
+import json
+import random
+import uuid
+from pathlib import Path
+
+import bpy
+
+from genesis_server.protocol.errors import ErrorCode, GenesisError
+from genesis_server.protocol.messages import Submit
+from genesis_server.protocol.parameters import MAX_SEED, GenerateSettings
+from genesis_server.protocol.presets import DEFAULT_PRESET, PRESETS, preset
+
+from .. import page, waiting
+from ..preferences import MINI, preferences
+from ..properties import GenesisMemory, GenesisScene
+from ..session import session
+from ..settings import changes_from
+from .base import GenesisOperator
+
+ROW_GAP = 0.25  # of the size, between variants in a row
+
+
+def asset_name(path: str) -> str:
+    """A plain name from a picture's file name: what the server accepts for a folder, and Blender for an object."""
+    kept = "".join(sign if sign.isalnum() or sign in "_ .()-" else "_" for sign in Path(path).stem)
+    return kept.strip(" .()-")[:60] or "Genesis"
+
+
+class GENESIS_OT_generate(GenesisOperator):
+    """Make a textured mesh from the pictures; it appears at the 3D cursor"""
+
+    bl_idname = "genesis.generate"
+    bl_label = "Generate"
+    bl_options = {"UNDO"}
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        """Objects are added, which Blender does in Object Mode."""
+        if context.mode != "OBJECT":
+            cls.poll_message_set("Only in Object Mode")
+            return False
+        return True
+
+    def work(self, context: bpy.types.Context) -> None:
+        """Sends the jobs and leaves placeholders."""
+        scene: GenesisScene = context.scene.genesis
+        pictures = _pictures(scene)
+        if not scene.lock_seed:
+            scene.settings.seed = random.randint(0, MAX_SEED)
+        wanted = [scene.settings.to_settings().with_values({"seed": seed}) for seed in _seeds(scene)]
+        name = asset_name(pictures[0][0])
+        group = uuid.uuid4().hex if len(wanted) > 1 else ""
+        stack: bpy.types.Object | None = None
+        for number, settings in enumerate(wanted):
+            title = f"{name} {number + 1}" if group else name
+            mesh = waiting.add_mesh(title, scene.size)
+            try:
+                mesh.genesis.job = session.submit(_request(scene, pictures, title, settings), title)
+            except GenesisError:
+                bpy.data.meshes.remove(mesh)
+                raise
+            _remember(mesh.genesis, scene, pictures, settings, group)
+            if stack is None:
+                item = waiting.add_object(context, mesh, number * scene.size * (1.0 + ROW_GAP))
+            if group and scene.layout == "STACK":
+                stack = stack or item
+                stack.genesis.variants.add().mesh = mesh
+        if stack is not None:
+            stack.name = name
+        page.stay_on_new(context)
+
+
+class GENESIS_OT_random_seed(GenesisOperator):
+    """Another seed for the next object"""
+
+    bl_idname = "genesis.random_seed"
+    bl_label = "Random Seed"
+    bl_options = {"UNDO", "INTERNAL"}
+
+    def work(self, context: bpy.types.Context) -> None:
+        """Throws the dice."""
+        context.scene.genesis.settings.seed = random.randint(0, MAX_SEED)
+
+
+def _pictures(scene: GenesisScene) -> list[tuple[str, str]]:
+    """Path and background of each picture.
+
+    Raises:
+        GenesisError: BAD_IMAGE where there is none, or one is gone.
+    """
+    pictures = [(picture.absolute(), picture.background) for picture in scene.pictures]
+    if not pictures:
+        raise GenesisError(ErrorCode.BAD_IMAGE, "There is no picture in the list.", "Add one with the + button.")
+    for path, _ in pictures:
+        if not Path(path).is_file():
+            raise GenesisError(ErrorCode.BAD_IMAGE, f"The picture {path} does not exist.", "Remove it or put it back.")
+    return pictures
+
+
+def _seeds(scene: GenesisScene) -> list[int]:
+    """One for each variant: the shown one and those after it, so that each can be made again by its number."""
+    return [(scene.settings.seed + number) % (MAX_SEED + 1) for number in range(scene.variants)]
+
+
+def _request(scene: GenesisScene, pictures: list[tuple[str, str]], title: str, settings: GenerateSettings) -> Submit:
+    base = scene.preset if scene.preset in PRESETS else DEFAULT_PRESET
+    changes = changes_from(preset(base), settings)
+    return Submit(tuple(path for path, _ in pictures), title, preferences().model or MINI, base, changes)
+
+
+def _remember(
+    memory: GenesisMemory, scene: GenesisScene, pictures: list[tuple[str, str]], settings: GenerateSettings, group: str
+) -> None:
+    memory.model, memory.preset, memory.pictures = preferences().model or MINI, scene.preset, json.dumps(pictures)
+    memory.size, memory.textures, memory.mark_asset = scene.size, scene.textures, scene.mark_asset
+    memory.group = group
+    memory.store(settings)
+
+
+CLASSES = (GENESIS_OT_generate, GENESIS_OT_random_seed)

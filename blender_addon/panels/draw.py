@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What several panels draw alike: values with their reset arrow, facts, errors with their remedy as a button."""
+
+from __future__ import annotations
+
+import dataclasses
+import textwrap
+from collections.abc import Iterable
+from typing import Any
+
+import bpy
+
+from genesis_server.protocol.errors import GenesisError, Remedy
+
+from ..settings import label_of, optional
+from ..task import Task
+
+_REMEDIES = {
+    Remedy.USE_MINI: ("genesis.use_mini", "MESH_ICOSPHERE"),
+    Remedy.OPEN_LOG: ("genesis.open_log", "TEXT"),
+    Remedy.START_SERVER: ("genesis.start_server", "PLAY"),
+}
+_CHARACTER_WIDTH = 7.0  # pixels of an average letter at the interface's normal size
+_MARGIN = 90  # pixels beside the words of an error
+
+
+def split_column(layout: bpy.types.UILayout) -> bpy.types.UILayout:
+    """Blender's own two columns, names left and values right."""
+    column = layout.column()
+    column.use_property_split, column.use_property_decorate = True, False
+    return column
+
+
+def value(layout: bpy.types.UILayout, group: Any, name: str, prefix: str = "") -> None:
+    """One setting; greyed while the model's own default holds, with an arrow back to the default where it differs.
+
+    Args:
+        group: property group of a settings class.
+        name: the parameter.
+        prefix: dotted name of the group within the settings, with its dot.
+    """
+    item: dataclasses.Field = group.settings.__dataclass_fields__[name]
+    differs = group.differs(name)
+    row = layout.row(align=True)
+    field = row.row(align=True)
+    field.active = differs or not optional(item)
+    field.prop(group, name, text=label_of(name))
+    if differs:
+        row.operator("genesis.reset_value", text="", icon="LOOP_BACK", emboss=False).name = prefix + name
+    else:
+        row.label(text="", icon="BLANK1")
+
+
+def facts(layout: bpy.types.UILayout, rows: Iterable[tuple[str, str]]) -> None:
+    """Names and what they are, as read-only as they look."""
+    column = layout.column(align=True)
+    for name, words in rows:
+        row = column.split(factor=0.4, align=True)
+        left = row.row()
+        left.alignment = "RIGHT"
+        left.active = False
+        left.label(text=name)
+        row.label(text=words)
+
+
+def paragraph(layout: bpy.types.UILayout, context: bpy.types.Context, text: str, icon: str = "NONE") -> None:
+    """Words over as many lines as the sidebar needs."""
+    width = max(20, int((context.region.width / context.preferences.system.ui_scale - _MARGIN) / _CHARACTER_WIDTH))
+    column = layout.column(align=True)
+    for index, line in enumerate(textwrap.wrap(text, width)):
+        column.label(text=line, icon=icon if index == 0 or icon == "NONE" else "BLANK1")
+
+
+def error_box(
+    layout: bpy.types.UILayout, context: bpy.types.Context, error: GenesisError, dismiss: str, task: Task | None = None
+) -> None:
+    """An error in words, a cross to hide it, and the ways on as buttons."""
+    box = layout.box()
+    row = box.row()
+    words = row.column(align=True)
+    paragraph(words, context, f"{task.title}: {error.message}" if task is not None else error.message, "ERROR")
+    if error.remedy:
+        paragraph(words, context, error.remedy, "BLANK1")
+    close = row.operator(dismiss, text="", icon="X", emboss=False)
+    if task is not None:
+        close.job = task.key
+    buttons = box.row(align=True)
+    if error.action in _REMEDIES:
+        operator, icon = _REMEDIES[error.action]
+        buttons.operator(operator, icon=icon)
+    if "Python" in error.remedy or "preferences" in error.remedy:
+        buttons.operator("genesis.open_preferences", icon="PREFERENCES")
+    if task is not None:
+        buttons.operator("genesis.retry", icon="FILE_REFRESH").job = task.key

@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The panel at the top of the Genesis tab: the next new object, or the selected one, and the queue below."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import bpy
+
+from .. import page, presets, rows, thumbnails
+from ..properties import GenesisMemory, GenesisScene, main_mesh
+from ..session import session
+from . import draw
+
+BIG = 1.5  # height of the one button that matters
+MANY = 3  # errors shown at once
+
+
+class SidebarPanel:
+    """Where all panels of Genesis are."""
+
+    bl_space_type = "VIEW_3D"
+    bl_region_type = "UI"
+    bl_category = "Genesis"
+
+
+class GENESIS_UL_pictures(bpy.types.UIList):
+    """One line for each picture."""
+
+    def draw_item(self, _context: Any, layout: Any, _data: Any, item: Any, _icon: int, _active: Any, _property: str) -> None:
+        """Its thumbnail and file name; a sign where the file is gone."""
+        icon = thumbnails.icon(item.absolute())
+        if icon:
+            layout.label(text=item.name, icon_value=icon)
+        else:
+            layout.alert = True
+            layout.label(text=item.name, icon="ERROR")
+
+
+class GENESIS_UL_jobs(bpy.types.UIList):
+    """One line for each job."""
+
+    def draw_item(self, _context: Any, layout: Any, _data: Any, item: Any, _icon: int, _active: Any, _property: str) -> None:
+        """Its title and progress, with a cross to cancel it."""
+        task = session.tasks.get(item.name)
+        if task is None:
+            return
+        row = layout.row(align=True)
+        if task.error is not None:
+            row.label(text=task.title, icon="ERROR")
+            row.operator("genesis.retry", text="", icon="FILE_REFRESH", emboss=False).job = task.key
+            row.operator("genesis.discard", text="", icon="X", emboss=False).job = task.key
+            return
+        words = task.words(session.connected, session.link.launch is not None)
+        if task.queued:
+            row.label(text=f"{task.title}: {words}", icon="TIME")
+        else:
+            row.progress(factor=task.fraction, type="BAR", text=f"{task.title}: {words}")
+        cancel = row.row(align=True)
+        cancel.enabled = not task.cancelled
+        cancel.operator("genesis.cancel", text="", icon="X", emboss=False).job = task.key
+
+
+class GENESIS_MT_add_picture(bpy.types.Menu):
+    """Where else pictures can come from"""
+
+    bl_label = "Add Picture From"
+
+    def draw(self, _context: bpy.types.Context) -> None:
+        """Blender's own sources."""
+        layout = self.layout
+        layout.operator("genesis.paste_picture", icon="PASTEDOWN")
+        layout.separator()
+        layout.operator("genesis.add_image", icon="IMAGE_DATA")
+        layout.operator("genesis.add_render", icon="RENDER_STILL")
+        layout.operator("genesis.add_viewport", icon="VIEW3D")
+
+
+class GENESIS_MT_presets(bpy.types.Menu):
+    """How much time to spend; choosing one sets the sampling, mesh and texture settings"""
+
+    bl_label = "Preset"
+
+    def draw(self, _context: bpy.types.Context) -> None:
+        """Those of Genesis, then the user's own."""
+        layout = self.layout
+        own = presets.user_names()
+        for name in presets.names():
+            if own and name == own[0]:
+                layout.separator()
+            layout.operator("genesis.use_preset", text=presets.title(name)).name = name
+
+
+class GENESIS_PT_main(SidebarPanel, bpy.types.Panel):
+    """Pictures in, an object out."""
+
+    bl_label = "Genesis"
+
+    def draw(self, context: bpy.types.Context) -> None:
+        """The page, errors, and the queue."""
+        layout, memory = self.layout, page.shown_asset(context)
+        if memory is not None or page.has_asset(context):
+            layout.row().prop(context.window_manager.genesis, "page", expand=True)
+        if memory is not None:
+            _draw_asset(layout, context, memory)
+        else:
+            _draw_new(layout, context.scene.genesis)
+        if session.error is not None:
+            draw.error_box(layout, context, session.error, "genesis.dismiss_error")
+        _draw_queue(layout, context)
+
+
+def _draw_new(layout: bpy.types.UILayout, scene: GenesisScene) -> None:
+    _draw_pictures(layout, scene)
+    column = draw.split_column(layout)
+    _draw_preset(column, scene)
+    row = column.row(align=True)
+    row.prop(scene.settings, "seed")
+    row.operator("genesis.random_seed", text="", icon="FILE_REFRESH")
+    row.prop(scene, "lock_seed", text="", icon="LOCKED" if scene.lock_seed else "UNLOCKED")
+    column.prop(scene, "variants")
+    if scene.variants > 1:
+        column.row().prop(scene, "layout", expand=True)
+    row = layout.row()
+    row.scale_y = BIG
+    row.enabled = len(scene.pictures) > 0
+    text = "Generate" if scene.variants == 1 else f"Generate {scene.variants} Variants"
+    row.operator("genesis.generate", text=text, icon="SHADERFX")
+
+
+def _draw_pictures(layout: bpy.types.UILayout, scene: GenesisScene) -> None:
+    row = layout.row()
+    row.template_list("GENESIS_UL_pictures", "", scene, "pictures", scene, "active_picture", rows=3)
+    column = row.column(align=True)
+    column.operator("genesis.add_pictures", text="", icon="ADD")
+    column.operator("genesis.remove_picture", text="", icon="REMOVE")
+    column.separator()
+    column.menu("GENESIS_MT_add_picture", text="", icon="DOWNARROW_HLT")
+    if not 0 <= scene.active_picture < len(scene.pictures):
+        return
+    picture = scene.pictures[scene.active_picture]
+    icon = thumbnails.icon(picture.absolute())
+    if icon:
+        layout.template_icon(icon_value=icon, scale=5.0)
+
+
+def _draw_preset(column: bpy.types.UILayout, scene: GenesisScene) -> None:
+    split = column.split(factor=0.4, align=True)
+    left = split.row()
+    left.alignment = "RIGHT"
+    left.label(text="Preset")
+    row = split.row(align=True)
+    row.menu("GENESIS_MT_presets", text=presets.title(scene.preset))
+    row.operator("genesis.save_preset", text="", icon="ADD")
+    row.operator("genesis.remove_preset", text="", icon="REMOVE")
+
+
+def _draw_asset(layout: bpy.types.UILayout, context: bpy.types.Context, memory: GenesisMemory) -> None:
+    item = context.active_object
+    task = session.task_of(main_mesh(item.data)) if memory.job else None
+    icon = thumbnails.icon(Path(bpy.path.abspath(memory.asset)) / "thumbnail.png") if memory.asset else 0
+    if icon:
+        layout.template_icon(icon_value=icon, scale=5.0)
+    _draw_shown(layout, item)
+    draw.facts(layout, _facts(item, memory))
+    if task is not None and task.delivered:
+        layout.operator("genesis.import_result", icon="IMPORT").job = task.key
+    column = draw.split_column(layout)
+    column.enabled = not memory.job
+    column.prop(memory.settings, "seed")
+    draw.value(column, memory.settings, "texture_seed")
+    if not memory.imported:
+        return
+    row = layout.row()
+    row.scale_y = BIG
+    row.operator("genesis.regenerate", icon="FILE_REFRESH")
+    row = layout.row(align=True)
+    row.operator("genesis.rebake", icon="RENDER_STILL")
+    row.operator("genesis.regenerate_texture", icon="TEXTURE")
+
+
+def _draw_shown(layout: bpy.types.UILayout, item: bpy.types.Object) -> None:
+    """Which variant and which level of detail the object shows."""
+    column = draw.split_column(layout)
+    count = len(item.genesis.variants)
+    if count:
+        row = column.row(align=True)
+        row.prop(item.genesis, "variant", text=f"Variant of {count}")
+    if main_mesh(item.data).genesis.group:
+        layout.operator("genesis.keep_variant", icon="CHECKMARK")
+    if len(main_mesh(item.data).genesis.levels) > 1:
+        column.prop(item.genesis, "level")
+
+
+def _facts(item: bpy.types.Object, memory: GenesisMemory) -> list[tuple[str, str]]:
+    rows_ = [("Model", memory.model.replace("\\", "/").rpartition("/")[2]), ("Preset", presets.title(memory.preset))]
+    if memory.imported:
+        rows_.append(("Mesh", f"{len(item.data.polygons):,} faces"))
+    return rows_
+
+
+def _draw_queue(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
+    tasks = rows.listed()
+    if not tasks:
+        return
+    shown = context.window_manager.genesis_rows
+    row = layout.row()
+    row.template_list("GENESIS_UL_jobs", "", shown, "jobs", shown, "active", rows=min(max(2, len(tasks)), 6))
+    for task in [task for task in tasks if task.error is not None][:MANY]:
+        draw.error_box(layout, context, task.error, "genesis.discard", task)
+
+
+CLASSES = (GENESIS_UL_pictures, GENESIS_UL_jobs, GENESIS_MT_add_picture, GENESIS_MT_presets, GENESIS_PT_main)

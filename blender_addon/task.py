@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One job as this Blender sees it, from the click until its result stands in the scene."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from genesis_server.protocol.errors import GenesisError
+from genesis_server.protocol.messages import JobInfo, JobState, Rebake, Regenerate, Submit
+
+UNSENT = "unsent:"  # begins the key of a job whose request the server has not answered yet
+JobRequest = Submit | Rebake | Regenerate
+
+_STAGE_WORDS = {
+    "cutout": "Cutting Out",
+    "structure": "Structure",
+    "shape": "Shape",
+    "texture": "Texture",
+    "voxels": "Voxels",
+    "mesh": "Mesh",
+    "bake": "Baking",
+}
+
+
+@dataclass
+class Task:
+    """One job of this Blender, or a request for one.
+
+    Attributes:
+        key: what meshes call it: the job's id, or `unsent:` and a random word until the server has given one.
+        title: what the panel calls it.
+        request: what to send, until it has been sent.
+        info: the job as the server last told it.
+        error: why it failed, where it did.
+        sequence: number of the last event; a gap means that some were lost.
+        delivered: whether its result has been imported or has nowhere to go.
+        cancelled: whether the user has given it up.
+    """
+
+    key: str
+    title: str
+    request: JobRequest | None = None
+    info: JobInfo | None = None
+    error: GenesisError | None = None
+    sequence: int = 0
+    delivered: bool = False
+    cancelled: bool = False
+
+    @property
+    def waits_for_import(self) -> bool:
+        """Whether the server is done with it and this side is not."""
+        return self.info is not None and self.info.state.over and not self.delivered and self.error is None
+
+    @property
+    def under_way(self) -> bool:
+        """Whether something is still to happen by itself."""
+        if self.error is not None or self.delivered:
+            return False
+        return self.info is None or not self.info.state.over or self.info.state == JobState.FINISHED
+
+    @property
+    def running(self) -> bool:
+        """Whether the server is at work on it."""
+        return self.error is None and self.info is not None and self.info.state == JobState.RUNNING
+
+    @property
+    def queued(self) -> bool:
+        """Whether the server has it and has not begun."""
+        return self.error is None and self.info is not None and self.info.state == JobState.QUEUED
+
+    @property
+    def fraction(self) -> float:
+        """Overall progress, 0..1."""
+        return self.info.fraction if self.info is not None else 0.0
+
+    def words(self, connected: bool, starting: bool) -> str:
+        """What is going on with it, for a progress bar."""
+        info = self.info
+        if self.cancelled:
+            return "Cancelling"
+        if info is None:
+            return "Starting Server" if starting else "Sending"
+        if not connected:
+            return "Waiting for Server"
+        if info.state == JobState.QUEUED:
+            return "Queued"
+        if info.state == JobState.FINISHED:
+            return "Importing"
+        words = _STAGE_WORDS.get(info.stage, "Loading Model")
+        steps = f" {info.step}/{info.steps}" if info.steps else ""
+        seconds = max(0.0, time.time() - info.started) if info.started else 0.0
+        return f"{words}{steps}, {seconds:.0f} s"
