@@ -73,7 +73,7 @@ def test_a_zip_holds_what_its_manifest_says(zips: dict[str, Path], platform: str
     assert manifest["platforms"] == [platform]
     assert {wheel.removeprefix("./") for wheel in manifest["wheels"]} == {name for name in names if name.endswith(".whl")}
     assert not any("abi3" in name for name in names), "Blender refuses an abi3 wheel beside a cp311 one"
-    assert {"__init__.py", "panel.py", "LICENSE"} <= names
+    assert {"__init__.py", "panels/main.py", "LICENSE"} <= names
 
 
 def test_the_protocol_wheel_holds_the_protocol_alone(zips: dict[str, Path], tmp_path: Path) -> None:
