@@ -12,6 +12,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from native_ext.fast import has_kernel
+
 TAPS = 27
 CENTRE = 13
 
@@ -61,6 +63,10 @@ def refine_neighbours(coarse: Tensor, parent: Tensor, child: Tensor) -> Tensor:
     count, device = parent.shape[0], parent.device
     row_of_slot = torch.full((coarse.shape[0] * 8 + 1,), -1, dtype=torch.int32, device=device)
     row_of_slot[parent * 8 + child] = torch.arange(count, dtype=torch.int32, device=device)
+    if has_kernel(coarse):
+        from native_ext import neighbours_triton
+
+        return neighbours_triton.refine(coarse.t().contiguous(), parent, child, row_of_slot).t()
     parent_tap, child_slot = _refinement_tables(device)
     by_tap = coarse.t().contiguous().reshape(-1)
     nowhere = coarse.shape[0] * 8

@@ -12,20 +12,20 @@ active taps per voxel. On CUDA with Triton an implicit GEMM that never stores th
 
 from __future__ import annotations
 
-import importlib.util
-from functools import cache
-from types import ModuleType
-
 import torch
 from torch import Tensor
 
+from native_ext.fast import has_kernel, infers_with_kernel
 from native_ext.neighbours import TAPS
+from native_ext.tap_order import TapOrder
 
 # Values in one gathered block: 4 MiB of float32, which stays in the cache between the gather and the product.
 _BLOCK_VALUES = 1 << 20
 
 
-def submanifold_conv(feats: Tensor, weight: Tensor, bias: Tensor | None, neighbours: Tensor) -> Tensor:
+def submanifold_conv(
+    feats: Tensor, weight: Tensor, bias: Tensor | None, neighbours: Tensor, order: TapOrder | None = None
+) -> Tensor:
     """Convolve features over their active neighbours; coordinates do not change.
 
     Args:
@@ -33,15 +33,37 @@ def submanifold_conv(feats: Tensor, weight: Tensor, bias: Tensor | None, neighbo
         weight: `[Co, 3, 3, 3, Ci]`, taps ordered (x, y, z); cast to the dtype of `feats`.
         bias: `[Co]` or None, added before the rounding.
         neighbours: int32 `[N, 27]` of `native_ext.neighbours.neighbour_table`.
+        order: of the rows of that table, which makes inference on a GPU faster.
 
     Returns:
         `[N, Co]` in the dtype of `feats` (of autocast, where it is on). Differentiable in feats, weight and bias.
     """
+    if order is not None and infers_with_kernel(feats):
+        weight = weight.to(feats.dtype).reshape(weight.shape[0], TAPS, weight.shape[-1]).contiguous()
+        return _backend(feats).convolve(feats.contiguous(), weight, bias, order)
     device = feats.device.type
     if torch.is_autocast_enabled(device) and feats.dtype != torch.float64:
         feats = feats.to(torch.get_autocast_dtype(device))
     weight = weight.to(feats.dtype).reshape(weight.shape[0], TAPS, weight.shape[-1])
     return _SubmanifoldConv.apply(feats.contiguous(), weight.contiguous(), bias, neighbours)
+
+
+def child_conv(feats: Tensor, weight: Tensor, bias: Tensor, order: TapOrder) -> Tensor:
+    """A convolution that gives eight children per row, computed only for those that exist; without gradient, on a GPU.
+
+        Y[n] = bias[s] + sum_v W[s, :, v, :] X[t(p, v)]         p = parent of n, s = which child it is
+
+    Args:
+        feats: `[M, Ci]` of the parents.
+        weight: `[8 Co, 3, 3, 3, Ci]`, child-major.
+        bias: `[8 Co]`.
+        order: of the children, in eight groups (`native_ext.tap_order.order_by_taps`).
+
+    Returns:
+        `[N, Co]`.
+    """
+    weight = weight.reshape(weight.shape[0], TAPS, weight.shape[-1])
+    return _backend(feats).convolve(feats.contiguous(), weight.contiguous(), bias, order)
 
 
 class _SubmanifoldConv(torch.autograd.Function):
@@ -113,16 +135,9 @@ def _gathered_blocks(feats: Tensor, neighbours: Tensor):
         yield rows, with_nothing.index_select(0, index).view(-1, TAPS * channels)
 
 
-@cache
-def _triton_backend() -> ModuleType | None:
-    if importlib.util.find_spec("triton") is None:
-        return None
-    from native_ext import submanifold_conv_triton
-
-    return submanifold_conv_triton
-
-
 def _backend(feats: Tensor):
-    if feats.is_cuda and feats.dtype != torch.float64 and (kernels := _triton_backend()) is not None:
-        return kernels
+    if has_kernel(feats):
+        from native_ext import submanifold_conv_triton
+
+        return submanifold_conv_triton
     return _Reference

@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Triton implicit GEMM of the submanifold convolution; formulas in `submanifold_conv`.
 
-A program owns a tile of output rows and channels, walks the 27 taps, skips taps that no row of the tile has, and
-gathers input rows through the neighbour table straight into the matrix unit; float32 accumulation, one rounding.
-The weight gradient reduces over rows in chunks whose float32 partial sums are added in a fixed order, so results are
-the same on every run. Offsets are 64-bit. Tiles come from the channel counts alone: nothing is tuned at run time.
+A program owns a tile of output rows and channels and walks the taps that a row of the tile has (`tap_order`, where
+given, makes them few), gathering input rows through the neighbour table straight into the matrix unit; float32
+accumulation, one rounding. The weight gradient reduces over rows in chunks whose float32 partial sums are added in a
+fixed order, so results are the same on every run. Offsets are 64-bit. Tiles come from a table by architecture and
+channel counts: nothing is tuned at run time.
 """
 
 from __future__ import annotations
+
+from functools import cache
+from typing import NamedTuple
 
 import torch
 import triton
@@ -15,39 +19,101 @@ import triton.language as tl
 from torch import Tensor
 
 from native_ext.neighbours import TAPS
+from native_ext.tap_order import TILE, TapOrder
 
-_ROWS = 64  # output rows of a tile: larger tiles skip fewer taps, smaller ones starve the matrix unit
 _GRADIENT_PROGRAMS = 2048  # programs to aim at; enough to fill the largest device several times over
 _PARTIAL_VALUES_MAX = 1 << 27  # float32 values of partial sums, 512 MiB
+_L2_BYTES = 32 << 20  # weights larger than this are walked tile by tile, all rows for each
 
 
-def convolve(feats: Tensor, weight: Tensor, bias: Tensor | None, neighbours: Tensor) -> Tensor:
-    """`[N, Ci]`, `[Co, 27, Ci]` -> `[N, Co]` in the dtype of `feats`; all contiguous, on one CUDA device."""
-    count, ci = feats.shape
-    co = weight.shape[0]
+class Tiling(NamedTuple):
+    """How a convolution is cut: output rows, output channels and input channels of a tile, warps, pipeline stages."""
+
+    rows: int
+    co: int
+    ci: int
+    warps: int
+    stages: int
+
+
+# Half precision, by the first compute capability that they are for. What bounds them is shared memory: 64 KiB per program
+# on Turing, 99 on consumer Ampere and Ada and Blackwell, 163 on A100, 227 on Hopper.
+_HALF_TILINGS = {
+    (7, 5): Tiling(64, 64, 32, 4, 2),
+    (8, 0): Tiling(128, 128, 32, 8, 4),
+    (8, 6): Tiling(128, 128, 32, 8, 3),
+    (9, 0): Tiling(128, 128, 64, 8, 4),
+    (10, 0): Tiling(128, 128, 64, 8, 4),
+    (12, 0): Tiling(128, 128, 32, 8, 3),
+}
+_SINGLE_TILING = Tiling(64, 64, 32, 4, 2)  # float32 products without TF32 use no matrix unit; a small tile spills least
+
+
+def tiling_for(capability: tuple[int, int], dtype: torch.dtype, ci: int, co: int) -> Tiling:
+    """The tiling of a width on an architecture."""
+    if dtype == torch.float32:
+        chosen = _SINGLE_TILING
+    else:
+        chosen = _HALF_TILINGS[max(known for known in _HALF_TILINGS if known <= max(capability, (7, 5)))]
+    block_co = _tile(co, chosen.co)
+    return chosen._replace(co=block_co, ci=_tile(ci, chosen.ci), warps=min(chosen.warps, 4 if block_co <= 64 else 8))
+
+
+@cache
+def _capability(device: torch.device) -> tuple[int, int]:
+    return torch.cuda.get_device_capability(device)
+
+
+def convolve(
+    feats: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    neighbours: Tensor | TapOrder,
+    tiling: Tiling | None = None,
+) -> Tensor:
+    """`[N, Ci]`, `[Co, 27, Ci]` -> `[N, Co]` in the dtype of `feats`; all contiguous, on one CUDA device.
+
+    With the `TapOrder` of G groups the weights are `[G * Co, 27, Ci]`, and each row gets the channels of its group.
+    """
+    ordered = isinstance(neighbours, TapOrder)
+    ci = feats.shape[1]
+    groups = neighbours.groups if ordered else 1
+    co = weight.shape[0] // groups
+    count = neighbours.count if ordered else len(feats)
     out = torch.empty(count, co, dtype=feats.dtype, device=feats.device)
     if count == 0:
         return out
-    by_input = weight.permute(1, 2, 0).contiguous()  # [27, Ci, Co]: neighbouring lanes read neighbouring channels
-    block_ci, block_co = _tile(ci, _inner(feats.dtype)), _tile(co, 128)
-    grid = (triton.cdiv(count, _ROWS), triton.cdiv(co, block_co))
-    _convolve_kernel[grid](
+    if tiling is None:
+        capability = _capability(feats.device) if feats.is_cuda else (9, 0)
+        tiling = tiling_for(capability, feats.dtype, ci, co)
+    places = len(neighbours.rows) if ordered else count
+    row_tiles, co_tiles = triton.cdiv(places, tiling.rows), triton.cdiv(co, tiling.co)
+    _convolve_kernel[(row_tiles * co_tiles,)](
         feats,
-        by_input,
-        by_input if bias is None else bias,
-        neighbours,
+        weight,
+        weight if bias is None else bias,
+        neighbours.sources if ordered else neighbours.t().contiguous(),
+        neighbours.rows if ordered else feats,
+        neighbours.taps if ordered else feats,
+        neighbours.active if ordered else feats,
+        neighbours.group if ordered else feats,
         out,
         count,
-        ci,
-        co,
-        *neighbours.stride(),
+        row_tiles,
+        CI=ci,
+        CO=co,
+        ORDERED=ordered,
         HAS_BIAS=bias is not None,
+        ROWS_FIRST=weight.numel() * weight.element_size() > _L2_BYTES,
         PRECISION=_precision(feats.dtype),
-        ROWS=_ROWS,
-        BLOCK_CI=block_ci,
-        BLOCK_CO=block_co,
-        num_warps=4 if block_co <= 64 else 8,
-        num_stages=2,
+        TILE=TILE,
+        ROWS=tiling.rows,
+        BLOCK_CI=tiling.ci,
+        BLOCK_CO=tiling.co,
+        STEPS=triton.cdiv(ci, tiling.ci),
+        CO_TILES=co_tiles,
+        num_warps=tiling.warps,
+        num_stages=tiling.stages,
     )
     return out
 
@@ -97,51 +163,88 @@ def _precision(dtype: torch.dtype) -> str:
     return "tf32" if dtype == torch.float32 and torch.backends.cuda.matmul.allow_tf32 else "ieee"
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["count", "row_tiles"])
 def _convolve_kernel(
     feats,
     weight,
     bias,
-    neighbours,
+    sources,
+    rows,
+    taps,
+    active,
+    group,
     out,
     count,
-    ci,
-    co,
-    table_row,
-    table_tap,
+    row_tiles,
+    CI: tl.constexpr,
+    CO: tl.constexpr,
+    ORDERED: tl.constexpr,
     HAS_BIAS: tl.constexpr,
+    ROWS_FIRST: tl.constexpr,
     PRECISION: tl.constexpr,
+    TILE: tl.constexpr,
     ROWS: tl.constexpr,
     BLOCK_CI: tl.constexpr,
     BLOCK_CO: tl.constexpr,
+    STEPS: tl.constexpr,
+    CO_TILES: tl.constexpr,
 ):
-    rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
-    columns = tl.program_id(1) * BLOCK_CO + tl.arange(0, BLOCK_CO)
-    row_exists = rows < count
-    column_exists = columns < co
+    program = tl.program_id(0)
+    if ROWS_FIRST:
+        row_tile = program % row_tiles
+        co_tile = program // row_tiles
+    else:
+        row_tile = program // CO_TILES
+        co_tile = program % CO_TILES
+    lane = tl.arange(0, ROWS)
+    place = row_tile.to(tl.int64) * ROWS + lane
+    column = co_tile * BLOCK_CO + tl.arange(0, BLOCK_CO)
+    column_exists = column < CO
     inner = tl.arange(0, BLOCK_CI)
+    if ORDERED:
+        tile = place // TILE  # one value: ROWS divides TILE
+        first = row_tile.to(tl.int64) * ROWS // TILE
+        walked = tl.load(active + first)
+        base = sources + tile * (27 * TILE) + place % TILE
+        weight_row = (tl.load(group + first) * CO + column).to(tl.int64)
+        exists = place >= 0
+        step = TILE
+    else:
+        first = 0
+        walked = 27
+        base = sources + place
+        weight_row = column.to(tl.int64)
+        exists = place < count
+        step = count
     total = tl.zeros((ROWS, BLOCK_CO), dtype=tl.float32)
-    for tap in range(27):
-        source = tl.load(neighbours + rows * table_row + tap * table_tap, mask=row_exists, other=-1)
-        if tl.max(source, axis=0) >= 0:
-            hit = source >= 0
-            source_row = feats + tl.where(hit, source, 0).to(tl.int64) * ci
-            for start in range(0, ci, BLOCK_CI):
-                channel = start + inner
-                channel_exists = channel < ci
-                x = tl.load(source_row[:, None] + channel[None, :], mask=hit[:, None] & channel_exists[None, :], other=0.0)
-                w = tl.load(
-                    weight + (tap * ci + channel[:, None]) * co + columns[None, :],
-                    mask=channel_exists[:, None] & column_exists[None, :],
-                    other=0.0,
-                )
-                total = tl.dot(x, w, total, input_precision=PRECISION)
+    for k in range(0, walked * STEPS):
+        slot = k // STEPS
+        channel = k % STEPS * BLOCK_CI + inner
+        source = tl.load(base + slot.to(tl.int64) * step, mask=exists, other=-1)
+        tap = slot
+        if ORDERED:
+            tap = tl.load(taps + first * 27 + slot)
+        x = tl.load(
+            feats + source.to(tl.int64)[:, None] * CI + channel[None, :],
+            mask=(source >= 0)[:, None] & (channel < CI)[None, :],
+            other=0.0,
+        )
+        w = tl.load(
+            weight + (weight_row[None, :] * 27 + tap) * CI + channel[:, None],
+            mask=(channel < CI)[:, None] & column_exists[None, :],
+            other=0.0,
+        )
+        total = tl.dot(x, w, total, input_precision=PRECISION)
     if HAS_BIAS:
-        total += tl.load(bias + columns, mask=column_exists, other=0.0).to(tl.float32)[None, :]
+        total += tl.load(bias + weight_row, mask=column_exists, other=0.0).to(tl.float32)[None, :]
+    if ORDERED:
+        row = tl.load(rows + place).to(tl.int64)
+    else:
+        row = place
     tl.store(
-        out + rows[:, None] * co + columns[None, :],
+        out + row[:, None] * CO + column[None, :],
         total.to(out.dtype.element_ty),
-        mask=row_exists[:, None] & column_exists[None, :],
+        mask=((row >= 0) & (row < count))[:, None] & column_exists[None, :],
     )
 
 

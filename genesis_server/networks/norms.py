@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from native_ext.head_norm import rms_norm
 
 FINAL_EPS = 1e-5  # the affine-free norm before every output layer; block norms use 1e-6
 
@@ -81,4 +81,4 @@ class MultiHeadRMSNorm(nn.Module):
         self.gamma = nn.Parameter(torch.ones(heads, head_width))
 
     def forward(self, x: Tensor) -> Tensor:
-        return (F.normalize(_wide(x), dim=-1) * self.gamma * math.sqrt(x.shape[-1])).to(x.dtype)
+        return rms_norm(x, self.gamma)

@@ -28,13 +28,6 @@ def rotary_phases(positions: Tensor, head_width: int, freq: tuple[float, float] 
     return torch.stack([angles.cos(), angles.sin()], dim=-1)
 
 
-def rotate(x: Tensor, phases: Tensor) -> Tensor:
-    """Rotate adjacent channel pairs of `[..., H, D]` by phases `[..., D/2, 2]`, in float32, rounded once."""
-    even, odd = x.float().unflatten(-1, (-1, 2)).unbind(-1)
-    cos, sin = phases.unsqueeze(-3).unbind(-1)
-    return torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1).flatten(-2).to(x.dtype)
-
-
 def absolute_embedding(positions: Tensor, channels: int) -> Tensor:
     """Sines and cosines of each axis in turn, float32 `[N, channels]`, zero-padded."""
     count = channels // 3 // 2

@@ -15,7 +15,19 @@ from torch import Tensor, nn
 from genesis_server.networks.norms import LayerNorm32, plain_layer_norm
 from genesis_server.sparse.resample import channel_to_space, coarsen, space_to_channel, subdivide
 from genesis_server.sparse.tensor import SparseTensor
-from native_ext.submanifold_conv import submanifold_conv
+from native_ext.fast import infers_with_kernel
+from native_ext.residual_norm import norm, norm_silu
+from native_ext.submanifold_conv import child_conv, submanifold_conv
+
+
+_MLP_ROWS = 1 << 18  # rows of a feed-forward at a time: 268 MB of hidden values at the width 128, where rows are many
+
+
+def silu_norm(x: Tensor, affine: LayerNorm32 | None = None) -> Tensor:
+    """SiLU of the layer norm of `[N, C]`, with or without weight and bias."""
+    if infers_with_kernel(x):
+        return norm_silu(x, *((None, None) if affine is None else (affine.weight, affine.bias)))
+    return F.silu(plain_layer_norm(x) if affine is None else affine(x))
 
 
 class SparseConv3d(nn.Module):
@@ -28,7 +40,8 @@ class SparseConv3d(nn.Module):
         nn.init.uniform_(self.weight, -1 / math.sqrt(27 * channels), 1 / math.sqrt(27 * channels))
 
     def forward(self, x: SparseTensor) -> SparseTensor:
-        return x.replace(submanifold_conv(x.feats, self.weight, self.bias, x.level.neighbours))
+        level = x.level
+        return x.replace(submanifold_conv(x.feats, self.weight, self.bias, level.neighbours, level.tap_order))
 
 
 class SparseConvNeXtBlock3d(nn.Module):
@@ -43,7 +56,18 @@ class SparseConvNeXtBlock3d(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(channels, hidden, dtype=dtype), nn.SiLU(), nn.Linear(hidden, channels, dtype=dtype))
 
     def forward(self, x: SparseTensor) -> SparseTensor:
-        return x.replace(x.feats + self.mlp(self.norm(self.conv(x).feats)))
+        h = self.conv(x).feats
+        if torch.is_grad_enabled():
+            return x.replace(x.feats + self.mlp(self.norm(h)))
+        return x.replace(self._advance(x.feats, h))
+
+    def _advance(self, x: Tensor, h: Tensor) -> Tensor:
+        """`x + mlp(norm(h))` in h's own memory, in parts: the hidden values are four times as wide as the stream."""
+        up, _, down = self.mlp
+        for rows in (slice(i, i + _MLP_ROWS) for i in range(0, len(h), _MLP_ROWS)):
+            hidden = F.silu(up(norm(h[rows], self.norm.weight, self.norm.bias, self.norm.eps)), inplace=True)
+            torch.add(x[rows], down(hidden), out=h[rows])
+        return h
 
 
 class SparseResBlockS2C3d(nn.Module):
@@ -59,9 +83,9 @@ class SparseResBlockS2C3d(nn.Module):
 
     def forward(self, x: SparseTensor) -> SparseTensor:
         coarse = coarsen(x.level)
-        h = self.conv1(x.replace(F.silu(self.norm1(x.feats))))
+        h = self.conv1(x.replace(silu_norm(x.feats, self.norm1)))
         h = space_to_channel(h, coarse)
-        h = self.conv2(h.replace(F.silu(plain_layer_norm(h.feats))))
+        h = self.conv2(h.replace(silu_norm(h.feats)))
         skip = space_to_channel(x, coarse).feats
         return h.replace(h.feats + skip.unflatten(-1, (self.out_channels, -1)).mean(-1))
 
@@ -92,11 +116,18 @@ class SparseResBlockC2S3d(nn.Module):
 
     def forward(self, x: SparseTensor, mask: Tensor | None) -> SparseTensor:
         """Children selected by `mask` bool `[N, 8]`; an encoder's index map on the level overrides it."""
-        h = self.conv1(x.replace(F.silu(self.norm1(x.feats))))
         refinement = subdivide(x.level, mask)
-        h = channel_to_space(h, refinement)
-        h = self.conv2(h.replace(F.silu(plain_layer_norm(h.feats))))
+        h = x.replace(silu_norm(x.feats, self.norm1))
+        if infers_with_kernel(h.feats):
+            order = x.level.child_order(refinement)
+            h = SparseTensor(child_conv(h.feats, self.conv1.weight, self.conv1.bias, order), refinement.fine)
+        else:
+            h = channel_to_space(self.conv1(h), refinement)
+        h = self.conv2(h.replace(silu_norm(h.feats)))
         skip = channel_to_space(x, refinement).feats
+        if not torch.is_grad_enabled():
+            h.feats.unflatten(1, (-1, self.repeats)).add_(skip.unsqueeze(-1))
+            return h
         repeated = skip.unsqueeze(-1).expand(-1, -1, self.repeats).flatten(1)  # its gradient is a sum, not additions
         return h.replace(h.feats + repeated)
 

@@ -14,6 +14,8 @@ from genesis_server.protocol.errors import ErrorCode, GenesisError
 from genesis_server.sparse.resample import subdivide
 from genesis_server.sparse.tensor import SparseTensor
 
+_OUTPUT_ROWS = 1 << 19
+
 
 class SparseUnetVaeEncoder(nn.Module):
     """Voxel attributes to the posterior of a latent on the coarsest level.
@@ -145,8 +147,13 @@ class SparseUnetVaeDecoder(nn.Module):
             if logits is not None:
                 subs.append(h.replace(logits))
             h = up(h, _mask(i, logits, guide_subs, subdivisions))
-        out = h.replace(self.output_layer(plain_layer_norm(h.feats.to(x.dtype), FINAL_EPS)))
+        out = h.replace(self._output(h.feats, x.dtype))
         return (out, subs) if return_subs else out
+
+    def _output(self, feats: Tensor, dtype: torch.dtype) -> Tensor:
+        """Norm and output layer in `dtype`; without gradient in parts, because the finest level in float32 is large."""
+        parts = [feats] if torch.is_grad_enabled() else feats.split(_OUTPUT_ROWS)
+        return torch.cat([self.output_layer(plain_layer_norm(part.to(dtype), FINAL_EPS)) for part in parts])
 
     def upsample(self, x: SparseTensor, levels: int) -> Tensor:
         """int32 `[N', 4]` voxels at the entry of level `levels`, in (0, number of levels); nothing after is computed."""

@@ -1,13 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The modulated transformer block of the flow models, dense and sparse alike (docs/spec/networks.md 3.7, 3.8)."""
+"""The modulated transformer block of the flow models, dense and sparse alike (docs/spec/networks.md 3.7, 3.8).
+
+A block leaves its last residual branch to whoever comes next: adding it and normalising the sum for the next
+branch is one pass over the stream (`native_ext.residual_norm`).
+"""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from genesis_server.networks.attention import CrossAttention, KeyValue, SelfAttention
-from genesis_server.networks.norms import LayerNorm32, plain_layer_norm
+from genesis_server.networks.attention import BlockContext, CrossAttention, SelfAttention
+from genesis_server.networks.norms import LayerNorm32
+from native_ext.fast import infers_with_kernel
+from native_ext.residual_norm import residual_norm
 
 
 class FeedForward(nn.Module):
@@ -23,7 +31,34 @@ class FeedForward(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        if x.is_cuda and infers_with_kernel(x):
+            up, _, down = self.mlp
+            # the activation rides on the product: one pass over the hidden values less in each direction
+            hidden = torch._addmm_activation(up.bias, x.flatten(0, -2), up.weight.t(), use_gelu=True)
+            return down(hidden).view(x.shape)
         return self.mlp(x)
+
+
+class Modulation(NamedTuple):
+    """What the timestep does to one block, each `[B, C]` in the torso dtype; `scale` includes the 1."""
+
+    shift_attention: Tensor
+    scale_attention: Tensor
+    gate_attention: Tensor
+    shift_mlp: Tensor
+    scale_mlp: Tensor
+    gate_mlp: Tensor
+
+
+class Pending(NamedTuple):
+    """A residual branch that is still to be added to the stream: `gate * branch`."""
+
+    branch: Tensor
+    gate: Tensor
+
+    def added_to(self, h: Tensor) -> Tensor:
+        """`h + gate * branch`."""
+        return h + self.gate.unsqueeze(1) * self.branch
 
 
 class ModulatedBlock(nn.Module):
@@ -62,29 +97,37 @@ class ModulatedBlock(nn.Module):
     def forward(
         self,
         h: Tensor,
-        modulation: Tensor,
-        context: KeyValue,
-        context_mask: Tensor | None,
+        pending: Pending | None,
+        modulation: Modulation,
+        context: BlockContext,
         phases: Tensor | None,
         mask: Tensor | None,
-    ) -> Tensor:
+    ) -> tuple[Tensor, Pending]:
         """Advance the stream.
 
         Args:
             h: `[B, L, C]`.
-            modulation: `[B, 6C]` with `share_mod`, else the time embedding `[B, C]`.
+            pending: what the block before left to be added.
+            modulation: of this block (`modulate`).
             context: `cross_attn.project_context` of the image tokens.
-            context_mask: bool `[B, 1, 1, Lc]` or None.
             phases: rotary phases `[B or 1, L, D/2, 2]` or None.
             mask: bool `[B, 1, 1, L]`, the rows that exist, or None for all.
-        """
-        shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = self._vectors(modulation).unsqueeze(1).chunk(6, dim=-1)
-        h = h + gate_1 * self.self_attn(plain_layer_norm(h) * (1 + scale_1) + shift_1, phases, mask)
-        h = h + self.cross_attn(self.norm2(h), context, context_mask)
-        return h + gate_2 * self.mlp(plain_layer_norm(h) * (1 + scale_2) + shift_2)
 
-    def _vectors(self, modulation: Tensor) -> Tensor:
-        """The block's six modulation vectors side by side, `[B, 6C]`."""
-        if self.share_mod:
-            return (self.modulation + modulation).to(modulation.dtype)
-        return self.adaLN_modulation(modulation)
+        Returns:
+            The stream, and the branch to be added to it.
+        """
+        m = modulation
+        branch, gate = pending or (None, None)
+        h, x = residual_norm(h, m.scale_attention, m.shift_attention, branch, gate)
+        branch, gate, offset = self.self_attn(x, phases, mask), m.gate_attention, context.constant
+        if context.keys_values is not None:
+            h, x = residual_norm(h, self.norm2.weight, self.norm2.bias, branch, gate, eps=self.norm2.eps)
+            branch, gate, offset = self.cross_attn(x, context), None, None
+        h, x = residual_norm(h, m.scale_mlp, m.shift_mlp, branch, gate, offset)
+        return h, Pending(self.mlp(x), m.gate_mlp)
+
+    def modulate(self, vector: Tensor) -> Modulation:
+        """This block's vectors from the network's: `[B, 6C]` with `share_mod`, else the time embedding `[B, C]`."""
+        vectors = (self.modulation + vector).to(vector.dtype) if self.share_mod else self.adaLN_modulation(vector)
+        shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = vectors.chunk(6, dim=-1)
+        return Modulation(shift_1, 1 + scale_1, gate_1, shift_2, 1 + scale_2, gate_2)

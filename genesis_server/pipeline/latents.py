@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from genesis_server.pipeline.conditioning import Conditioning
-from genesis_server.pipeline.samplers import STOCHASTIC, OnStep, SamplerParameters, Velocity, sample_flow
+from genesis_server.pipeline.samplers import STOCHASTIC, OnStep, SamplerParameters, sample_flow
+from genesis_server.pipeline.velocity import NetworkVelocity
 from genesis_server.sparse.tensor import Level
 
 
@@ -76,32 +77,35 @@ def draw_noise(generator: torch.Generator, *shape: int) -> Tensor:
 
 def run_sampler(
     network: torch.nn.Module,
-    velocity: Velocity,
     noise: Tensor,
     conditioning: Conditioning,
     sampling: Sampling,
     level: Level | None = None,
+    known: Tensor | None = None,
 ) -> Tensor:
     """Sample one network; the image tokens' keys and values are computed once where the network can.
 
     Args:
-        velocity: calls `network` on plain features.
         noise: on the network's device.
         level: the voxels of a sparse state.
+        known: further channels that a sparse network sees beside the state.
     """
     samples = noise.shape[0] if level is None else level.batch_size
     views, negative = conditioning.batched(samples)
     project = getattr(network, "project_context", lambda tokens: tokens)
+    velocity = NetworkVelocity(network, level, known)
     with torch.inference_mode():
+        positive, unguided = [project(view.to(noise.device)) for view in views], project(negative.to(noise.device))
         return sample_flow(
             velocity,
             noise,
-            [project(view.to(noise.device)) for view in views],
-            project(negative.to(noise.device)),
+            positive,
+            unguided,
             sampling.parameters,
             None if level is None else level.slices,
             sampling.multi_view,
             sampling.on_step,
+            velocity.both if velocity.pairs(noise, unguided) else None,
         )
 
 

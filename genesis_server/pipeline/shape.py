@@ -12,7 +12,7 @@ from genesis_server.pipeline.conditioning import Conditioning
 from genesis_server.pipeline.latents import Latent, Sampling, Structure, draw_noise, pick, run_sampler
 from genesis_server.pipeline.model import SHAPE_DECODER, Model
 from genesis_server.pipeline.plan import LIMIT_STEP, Pass, Plan
-from genesis_server.sparse.tensor import SparseTensor
+from genesis_server.sparse.tensor import Level, SparseTensor
 
 MAX_TOKENS = 49152  # the published limit of the refined pass; it lowers the resolution, never below the network's own
 
@@ -82,16 +82,8 @@ def _sample_pass(
     sampling: Sampling,
 ) -> Tensor:
     noise = draw_noise(generator, len(coords), model.architecture(item.role)["in_channels"]).to(model.device)
-    start = SparseTensor(noise, coords)
     with model.network(item.role) as flow:
-        normalised = run_sampler(
-            flow,
-            lambda x, t, tokens: flow(start.replace(x), t, tokens).feats,
-            noise,
-            pick(conditionings, item.image_size),
-            sampling,
-            start.level,
-        )
+        normalised = run_sampler(flow, noise, pick(conditionings, item.image_size), sampling, Level(coords))
     return model.config.shape.undo(normalised)
 
 

@@ -30,7 +30,7 @@ def sample_structure(
     """
     noise = structure_noise(model, generator, samples).to(model.device)
     with model.network(STRUCTURE_FLOW) as flow:
-        latent = run_sampler(flow, flow, noise, pick(conditionings, plan.structure_size), sampling)
+        latent = run_sampler(flow, noise, pick(conditionings, plan.structure_size), sampling)
     with model.network(STRUCTURE_DECODER) as decoder, torch.inference_mode():
         occupied = _pool(decoder(latent)[:, 0] > 0, plan.grid)
     coords = occupied.nonzero().int()

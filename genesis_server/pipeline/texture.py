@@ -11,7 +11,7 @@ from genesis_server.pipeline.conditioning import Conditioning
 from genesis_server.pipeline.latents import Latent, Sampling, draw_noise, pick, run_sampler
 from genesis_server.pipeline.model import Model
 from genesis_server.pipeline.plan import Plan
-from genesis_server.sparse.tensor import SparseTensor
+from genesis_server.sparse.tensor import Level
 
 
 def sample_texture(
@@ -27,15 +27,7 @@ def sample_texture(
     known = model.config.shape.apply(shape.feats.to(model.device))
     channels = model.architecture(item.role)["in_channels"] - known.shape[1]
     noise = draw_noise(generator, len(known), channels).to(model.device)
-    start = SparseTensor(noise, shape.coords.to(model.device))
-    concat = start.replace(known)
+    level = Level(shape.coords.to(model.device))
     with model.network(item.role) as flow:
-        normalised = run_sampler(
-            flow,
-            lambda x, t, tokens: flow(start.replace(x), t, tokens, concat_cond=concat).feats,
-            noise,
-            pick(conditionings, item.image_size),
-            sampling,
-            start.level,
-        )
-    return Latent(start.coords, model.config.texture.undo(normalised), shape.resolution)
+        normalised = run_sampler(flow, noise, pick(conditionings, item.image_size), sampling, level, known)
+    return Latent(level.coords, model.config.texture.undo(normalised), shape.resolution)

@@ -19,7 +19,13 @@ import torch
 from torch import Tensor
 
 from genesis_server.protocol.errors import ErrorCode, GenesisError
+from native_ext.fast import infers_with_kernel
 from native_ext.neighbours import neighbour_table
+from native_ext.tap_order import TapOrder, order_by_taps
+
+# Rows up to which a level keeps a sorted copy of its neighbour table (at this size, 226 MB). The finest levels have few and
+# narrow convolutions: sorting them costs as much as it saves.
+_ORDERED_MAX = 1 << 21
 
 
 class Level:
@@ -42,6 +48,7 @@ class Level:
         self.divided: tuple[Tensor, Refinement] | None = None  # the last subdivision mask and its children
         self.known_neighbours: Tensor | None = None  # the table, once something has asked for it
         self._neighbour_source = neighbours or partial(neighbour_table, self.coords)
+        self._child_order: tuple[Refinement, TapOrder] | None = None
         self._derived: dict[Hashable, Any] = {}
 
     @cached_property
@@ -72,6 +79,21 @@ class Level:
             self.known_neighbours = self._neighbour_source()
             del self._neighbour_source  # lets go of the parents' table
         return self.known_neighbours
+
+    @property
+    def tap_order(self) -> TapOrder | None:
+        """Rows in the order in which a GPU convolves them fastest, made once; None where sorting would not pay."""
+        if len(self.coords) > _ORDERED_MAX or not infers_with_kernel(self.coords):
+            return None
+        return self.derived("tap order", lambda: order_by_taps(self.neighbours))
+
+    def child_order(self, refinement: Refinement) -> TapOrder:
+        """Rows of `refinement.fine` as children of this level's, for a convolution that computes no other; kept like it."""
+        kept = self._child_order
+        if kept is None or kept[0] is not refinement:
+            order = order_by_taps(self.neighbours, refinement.parent, refinement.child, 8)
+            self._child_order = kept = (refinement, order)
+        return kept[1]
 
     def derived(self, key: Hashable, make: Callable[[], Any]) -> Any:
         """Anything else that depends on the coordinates only, computed by `make` on first use of `key`."""

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from genesis_server.networks import registry
 from genesis_server.networks.image_encoder import DinoV3FeatureExtractor, picture_to_tensor
 from genesis_server.networks.norms import ChannelLayerNorm32, MultiHeadRMSNorm
-from genesis_server.networks.positions import absolute_embedding, rotary_phases, rotate
+from genesis_server.networks.positions import absolute_embedding, rotary_phases
 from genesis_server.networks.structure_vae import pixel_shuffle_3d
 from genesis_server.networks.timestep import timestep_frequencies
 from genesis_server.sparse.resample import (
@@ -31,6 +31,7 @@ from genesis_server.sparse.resample import (
     subdivide,
 )
 from genesis_server.sparse.tensor import Level, SparseTensor
+from native_ext.head_norm import rotate
 from native_ext.submanifold_conv import submanifold_conv
 from tests.parity import Limit, Outcome, compare
 
