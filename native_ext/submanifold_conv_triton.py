@@ -217,7 +217,7 @@ def _convolve_kernel(
         exists = place < count
         step = count
     total = tl.zeros((ROWS, BLOCK_CO), dtype=tl.float32)
-    for k in range(0, walked * STEPS):
+    for k in range(walked * STEPS):
         slot = k // STEPS
         channel = k % STEPS * BLOCK_CI + inner
         source = tl.load(base + slot.to(tl.int64) * step, mask=exists, other=-1)
@@ -237,10 +237,7 @@ def _convolve_kernel(
         total = tl.dot(x, w, total, input_precision=PRECISION)
     if HAS_BIAS:
         total += tl.load(bias + weight_row, mask=column_exists, other=0.0).to(tl.float32)[None, :]
-    if ORDERED:
-        row = tl.load(rows + place).to(tl.int64)
-    else:
-        row = place
+    row = tl.load(rows + place).to(tl.int64) if ORDERED else place
     tl.store(
         out + row[:, None] * CO + column[None, :],
         total.to(out.dtype.element_ty),

@@ -19,7 +19,6 @@ from native_ext.fast import infers_with_kernel
 from native_ext.residual_norm import norm, norm_silu
 from native_ext.submanifold_conv import child_conv, submanifold_conv
 
-
 _MLP_ROWS = 1 << 18  # rows of a feed-forward at a time: 268 MB of hidden values at the width 128, where rows are many
 
 
