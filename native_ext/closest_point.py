@@ -45,40 +45,63 @@ def closest_point(
         distance float32 [P] (inf where there is none), face int64 [P] (-1 where there is none), barycentric weights
         float32 [P, 3] (zeros where there is none). Ties go to the smallest face.
     """
-    wp.init()
-    device = points.device
-    distance = torch.full((len(points),), float("inf"), dtype=torch.float32, device=device)
-    face = torch.full((len(points),), -1, dtype=torch.int32, device=device)
-    weights = torch.zeros((len(points), 3), dtype=torch.float32, device=device)
-    vertices = vertices.float().contiguous()
-    solid = _faces_with_area(vertices, faces)
-    if len(solid) == 0 or len(points) == 0:
-        return distance, face.long(), weights
-    extent = float(vertices.abs().max()) + float(points.abs().max())
-    reach = min(float(max_distance), 4.0 * extent + 1.0)  # no point is farther than this
-    indices = faces[solid].int().contiguous().view(-1)
-    with wp.ScopedStream(wp.stream_from_torch(device) if device.type == "cuda" else None):
-        mesh = wp.Mesh(points=wp.from_torch(vertices, dtype=wp.vec3), indices=wp.from_torch(indices))
+    return SurfaceSearch(vertices, faces).closest(points, max_distance, normals, min_cosine)
+
+
+class SurfaceSearch:
+    """The search tree of one mesh, for many queries.
+
+    Args:
+        vertices, faces: as of `closest_point`; copied where they must be.
+    """
+
+    def __init__(self, vertices: Tensor, faces: Tensor) -> None:
+        wp.init()
+        self._vertices = vertices.float().contiguous()
+        self._solid = _faces_with_area(self._vertices, faces)
+        self._indices = faces[self._solid].int().contiguous().view(-1)  # Warp's mesh refers to both
+        self._mesh = None
+        if len(self._solid):
+            with wp.ScopedStream(wp.stream_from_torch(vertices.device) if vertices.is_cuda else None):
+                self._mesh = wp.Mesh(points=wp.from_torch(self._vertices, dtype=wp.vec3), indices=wp.from_torch(self._indices))
+
+    def closest(
+        self,
+        points: Tensor,
+        max_distance: float = float("inf"),
+        normals: Tensor | None = None,
+        min_cosine: float = 0.5,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """As `closest_point`."""
+        device = points.device
+        distance = torch.full((len(points),), float("inf"), dtype=torch.float32, device=device)
+        face = torch.full((len(points),), -1, dtype=torch.int32, device=device)
+        weights = torch.zeros((len(points), 3), dtype=torch.float32, device=device)
+        if self._mesh is None or len(points) == 0:
+            return distance, face.long(), weights
+        extent = float(self._vertices.abs().max()) + float(points.abs().max())
+        reach = min(float(max_distance), 4.0 * extent + 1.0)  # no point is farther than this
         given = points if normals is None else normals
-        wp.launch(
-            _closest,
-            dim=len(points),
-            inputs=[
-                mesh.id,
-                wp.from_torch(points.float().contiguous(), dtype=wp.vec3),
-                wp.from_torch(given.float().contiguous(), dtype=wp.vec3),
-                int(normals is not None),
-                float(min_cosine),
-                reach,
-                _TIE * extent,
-                wp.from_torch(distance),
-                wp.from_torch(face),
-                wp.from_torch(weights, dtype=wp.vec3),
-            ],
-            device=wp.device_from_torch(device),
-        )
-    face = face.long()
-    return distance, torch.where(face >= 0, solid[face.clamp(min=0)], -1), weights
+        with wp.ScopedStream(wp.stream_from_torch(device) if device.type == "cuda" else None):
+            wp.launch(
+                _closest,
+                dim=len(points),
+                inputs=[
+                    self._mesh.id,
+                    wp.from_torch(points.float().contiguous(), dtype=wp.vec3),
+                    wp.from_torch(given.float().contiguous(), dtype=wp.vec3),
+                    int(normals is not None),
+                    float(min_cosine),
+                    reach,
+                    _TIE * extent,
+                    wp.from_torch(distance),
+                    wp.from_torch(face),
+                    wp.from_torch(weights, dtype=wp.vec3),
+                ],
+                device=wp.device_from_torch(device),
+            )
+        face = face.long()
+        return distance, torch.where(face >= 0, self._solid[face.clamp(min=0)], -1), weights
 
 
 def _faces_with_area(vertices: Tensor, faces: Tensor) -> Tensor:

@@ -20,43 +20,59 @@ wp.set_module_options({"enable_backward": False})
 NO_DATA_WEIGHT = 1e-3  # below this sum of weights a value is unknown (docs/spec/geometry.md 18.8)
 _RING_LIMIT = 8  # cells searched around a point before every voxel is compared with it
 _PAIRS_AT_ONCE = 1 << 24
-_POINTS_AT_ONCE = 1 << 20  # bounds the temporaries of the trilinear sum
+_Eight_rows = wp.types.vector(length=8, dtype=wp.int32)
+_Eight_weights = wp.types.vector(length=8, dtype=wp.float32)
+_POINTS_AT_ONCE = 1 << 20  # bounds the temporaries of the differentiable sum
 
 
-def sample_grid(feats: Tensor, coords: Tensor, resolution: int | tuple[int, int, int], points: Tensor) -> tuple[Tensor, Tensor]:
+def sample_grid(
+    feats: Tensor,
+    coords: Tensor,
+    resolution: int | tuple[int, int, int],
+    points: Tensor,
+    find: VoxelLookup | None = None,
+) -> tuple[Tensor, Tensor]:
     """Trilinear samples with weights renormalised over the active cells.
 
     Args:
-        feats: float [N, C]; gradients flow to it.
+        feats: float [N, C]; gradients flow to it, where it wants them.
         coords: integer [N, 3] active cells.
         resolution: cells per axis, one number or three.
         points: float [P, 3] in voxel units.
+        find: the lookup of `coords` where the caller has it already.
 
     Returns:
         Values float32 [P, C] (0 where no cell is active) and the sum of weights float32 [P], 0..1.
     """
-    find = VoxelLookup(coords, resolution)
+    find = find or VoxelLookup(coords, resolution)
+    if not feats.requires_grad:
+        return _trilinear_kernel(feats.float(), find, points.float())
     parts = [_trilinear(feats.float(), find, part) for part in points.float().split(_POINTS_AT_ONCE)]
     values, weights = zip(*parts, strict=True)
     return torch.cat(values), torch.cat(weights)
 
 
-def sample_grid_or_nearest(feats: Tensor, coords: Tensor, resolution: int, points: Tensor) -> tuple[Tensor, Tensor]:
+def sample_grid_or_nearest(
+    feats: Tensor, coords: Tensor, resolution: int, points: Tensor, find: VoxelLookup | None = None
+) -> tuple[Tensor, Tensor]:
     """As `sample_grid`, but points without data take the value of the nearest active voxel, however far.
 
     Returns:
         Values float32 [P, C] and bool [P], true where the trilinear sample had data. N = 0 gives zeros.
     """
-    values, weight = sample_grid(feats, coords, resolution, points)
+    find = find or VoxelLookup(coords, resolution)
+    values, weight = sample_grid(feats, coords, resolution, points, find)
     known = weight >= NO_DATA_WEIGHT
     missing = torch.nonzero(~known)[:, 0]
     if len(missing) and len(coords):
-        rows = nearest_voxel(coords, resolution, points[missing])
+        rows = nearest_voxel(coords, resolution, points[missing], find)
         values = values.index_copy(0, missing, feats.float()[rows])
     return values, known
 
 
-def nearest_voxel(coords: Tensor, resolution: int | tuple[int, int, int], points: Tensor) -> Tensor:
+def nearest_voxel(
+    coords: Tensor, resolution: int | tuple[int, int, int], points: Tensor, find: VoxelLookup | None = None
+) -> Tensor:
     """Row of the active voxel whose centre is nearest to each point; the smallest row on ties.
 
     Args:
@@ -68,7 +84,7 @@ def nearest_voxel(coords: Tensor, resolution: int | tuple[int, int, int], points
         int64 [P].
     """
     wp.init()
-    find = VoxelLookup(coords, resolution)
+    find = find or VoxelLookup(coords, resolution)
     points = points.float().contiguous()
     row = torch.empty(len(points), dtype=torch.int32, device=points.device)
     with wp.ScopedStream(wp.stream_from_torch(points.device) if points.is_cuda else None):
@@ -92,6 +108,32 @@ def nearest_voxel(coords: Tensor, resolution: int | tuple[int, int, int], points
     return row
 
 
+def _trilinear_kernel(feats: Tensor, find: VoxelLookup, points: Tensor) -> tuple[Tensor, Tensor]:
+    """The sum below in one pass over the points, without temporaries."""
+    wp.init()
+    device = points.device
+    values = torch.zeros(len(points), feats.shape[1], dtype=torch.float32, device=device)
+    weight_sum = torch.zeros(len(points), dtype=torch.float32, device=device)
+    table = find.table if find.table is not None else find.rows.new_zeros(0, dtype=torch.int32)
+    with wp.ScopedStream(wp.stream_from_torch(device) if device.type == "cuda" else None):
+        wp.launch(
+            _sum_corners,
+            dim=len(points),
+            inputs=[
+                wp.from_torch(points.contiguous(), dtype=wp.vec3),
+                wp.from_torch(feats.contiguous()),
+                wp.from_torch(find.keys),
+                wp.from_torch(find.rows.int()),
+                wp.from_torch(table),
+                wp.vec3i(*find.sides.tolist()),
+                wp.from_torch(values),
+                wp.from_torch(weight_sum),
+            ],
+            device=wp.device_from_torch(device),
+        )
+    return values, weight_sum
+
+
 def _trilinear(feats: Tensor, find: VoxelLookup, points: Tensor) -> tuple[Tensor, Tensor]:
     base = torch.floor(points - 0.5)
     fraction = points - 0.5 - base
@@ -107,6 +149,60 @@ def _trilinear(feats: Tensor, find: VoxelLookup, points: Tensor) -> tuple[Tensor
         total = total.index_add(0, hit, feats[row[hit]] * weight[:, None])
         weight_sum.index_add_(0, hit, weight)
     return total / weight_sum.clamp(min=1e-12)[:, None], weight_sum
+
+
+@wp.func
+def _row(keys: wp.array(dtype=wp.int64), rows: wp.array(dtype=int), table: wp.array(dtype=int), key: wp.int64) -> int:
+    if table.shape[0] > 0:
+        return table[int(key)]
+    place = wp.lower_bound(keys, key)
+    if place < keys.shape[0]:
+        if keys[place] == key:
+            return rows[place]
+    return -1
+
+
+@wp.kernel
+def _sum_corners(
+    points: wp.array(dtype=wp.vec3),
+    feats: wp.array2d(dtype=float),
+    keys: wp.array(dtype=wp.int64),
+    rows: wp.array(dtype=int),
+    table: wp.array(dtype=int),
+    sides: wp.vec3i,
+    values: wp.array2d(dtype=float),
+    weight_sum: wp.array(dtype=float),
+):
+    i = wp.tid()
+    q = points[i] - wp.vec3(0.5, 0.5, 0.5)
+    g = wp.vec3(wp.floor(q[0]), wp.floor(q[1]), wp.floor(q[2]))
+    t = q - g
+    found = _Eight_rows()
+    weight = _Eight_weights()
+    total = float(0.0)
+    for corner in range(8):
+        cx = corner & 1
+        cy = (corner >> 1) & 1
+        cz = (corner >> 2) & 1
+        x = int(g[0]) + cx
+        y = int(g[1]) + cy
+        z = int(g[2]) + cz
+        row = int(-1)
+        if x >= 0 and y >= 0 and z >= 0 and x < sides[0] and y < sides[1] and z < sides[2]:
+            key = (wp.int64(x) * wp.int64(sides[1]) + wp.int64(y)) * wp.int64(sides[2]) + wp.int64(z)
+            row = _row(keys, rows, table, key)
+        found[corner] = row
+        if row >= 0:
+            w = wp.where(cx == 1, t[0], 1.0 - t[0]) * wp.where(cy == 1, t[1], 1.0 - t[1])
+            weight[corner] = w * wp.where(cz == 1, t[2], 1.0 - t[2])
+            total += weight[corner]
+    for c in range(feats.shape[1]):
+        value = float(0.0)
+        for corner in range(8):
+            if found[corner] >= 0:  # rows of missing cells are never read: NaN there must not leak
+                value += weight[corner] * feats[found[corner], c]
+        values[i, c] = value / wp.max(total, 1.0e-12)
+    weight_sum[i] = total
 
 
 @wp.kernel

@@ -36,10 +36,10 @@ class VoxelLookup:
         first = torch.ones_like(keys, dtype=torch.bool)
         first[1:] = keys[1:] != keys[:-1]
         self.keys, self.rows = keys[first], self.rows[first]
-        self._table: Tensor | None = None
+        self.table: Tensor | None = None  # int32 [cells], -1 where nothing is
         if self.cells <= _DENSE_CELLS_MAX:
-            self._table = torch.full((self.cells,), -1, dtype=torch.int32, device=coords.device)
-            self._table[self.keys] = self.rows.int()
+            self.table = torch.full((self.cells,), -1, dtype=torch.int32, device=coords.device)
+            self.table[self.keys] = self.rows.int()
 
     def key(self, cells: Tensor) -> Tensor:
         """int64 [...] linear key of int64 cells [..., 3] inside the grid."""
@@ -52,8 +52,8 @@ class VoxelLookup:
         if len(self.keys) == 0:
             return torch.full_like(inside, -1, dtype=torch.int64)
         wanted = torch.where(inside, self.key(wide), 0)
-        if self._table is not None:
-            found = self._table[wanted].long()
+        if self.table is not None:
+            found = self.table[wanted].long()
         else:
             place = torch.searchsorted(self.keys, wanted).clamp_(max=len(self.keys) - 1)
             found = torch.where(self.keys[place] == wanted, self.rows[place], -1)

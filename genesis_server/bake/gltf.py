@@ -1,8 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Binary glTF 2.0 files: one mesh, one metallic-roughness material, PNG textures (docs/spec/geometry.md 1.2, 1.4, 17.9-10).
+"""Write binary glTF 2.0: one object in one or several levels of detail, one material (docs/spec/geometry.md 1.2, 1.4, 17.9-10).
 
 An own thin writer: buffer targets, bounds and alpha mode exactly as the Khronos validator wants them, and nothing else. glTF is
 y-up, model space is z-up: (x, y, z) is written as (x, z, -y).
+
+Levels of detail share the material. The scene shows level 0; the others are nodes of their own, named by level and listed by
+the extension MSFT_lod on level 0. So a viewer that knows the extension switches between them, one that does not shows the
+finest, and Blender imports every level as an object of its own. As several nodes of the scene they would be drawn into each
+other by every viewer.
 """
 
 from __future__ import annotations
@@ -10,108 +15,64 @@ from __future__ import annotations
 import json
 import os
 import struct
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
+from genesis_server.bake.images import MIME, encode_image
 from genesis_server.bake.material import ALPHA_CUTOFF, Material
 from genesis_server.bake.unwrapped import UnwrappedMesh
-from genesis_server.protocol.errors import ErrorCode, GenesisError
 
 GENERATOR = "Genesis"
-PNG_COMPRESSION = 2  # of baked textures: 6 takes three times as long for 5 % smaller files
-_MAGIC, _JSON, _BIN = 0x46546C67, 0x4E4F534A, 0x004E4942
+OBJECT_NAME = "Genesis"
+MAGIC, CHUNK_JSON, CHUNK_BIN = 0x46546C67, 0x4E4F534A, 0x004E4942
+SCREEN_COVERAGE = (0.3, 0.06, 0.0)  # share of the screen's height from which each level suffices (MSFT_lod's hint)
 _FLOAT, _USHORT, _UINT = 5126, 5123, 5125
-_DTYPES = {5120: np.int8, 5121: np.uint8, 5122: np.int16, 5123: np.uint16, 5125: np.uint32, 5126: np.float32}
-_WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4}
 _VERTEX_TARGET, _INDEX_TARGET = 34962, 34963
 _LINEAR_MIPMAP, _LINEAR, _CLAMP = 9987, 9729, 33071
-
-
-@dataclass(frozen=True, eq=False)
-class GlbModel:
-    """What a GLB holds, in model space (z up).
-
-    Attributes:
-        vertices, normals: float32 [V, 3].
-        faces: int32 [F, 3].
-        uvs: float32 [V, 2], glTF convention.
-        material: textures and alpha mode; one white texel where the file has none.
-        extras: the application's own notes.
-    """
-
-    vertices: np.ndarray
-    normals: np.ndarray
-    faces: np.ndarray
-    uvs: np.ndarray
-    material: Material
-    extras: dict[str, Any] = field(default_factory=dict)
+_WEBP, _LOD = "EXT_texture_webp", "MSFT_lod"
 
 
 def write_glb(
-    path: str | os.PathLike[str], unwrapped: UnwrappedMesh, material: Material, extras: Mapping[str, Any] | None = None
+    path: str | os.PathLike[str],
+    levels: UnwrappedMesh | Sequence[UnwrappedMesh],
+    material: Material,
+    extras: Mapping[str, Any] | None = None,
+    texture_format: str = "png",
 ) -> None:
     """Writes a GLB.
 
     Args:
         path: of the file; written in place, so hand in a temporary name where a crash must not matter.
-        unwrapped: mesh in model space.
-        material: its textures.
+        levels: the mesh in model space, or its levels of detail, finest first, all in the same texture.
+        material: its textures; with a normal map, tangents are written too.
         extras: plain JSON values, kept in `asset.extras`.
+        texture_format: png, webp or jpeg; a picture with transparency stays PNG where JPEG is asked for.
 
     Raises:
         OSError: when the file cannot be written.
     """
-    vertices, normals = to_gltf(unwrapped.vertices.cpu().numpy()), to_gltf(unwrapped.normals.cpu().numpy())
-    index = np.uint16 if len(vertices) <= 65535 else np.uint32
-    indices = unwrapped.faces.cpu().numpy().astype(index).reshape(-1)
-    blobs = [
-        (vertices.tobytes(), _VERTEX_TARGET),
-        (normals.tobytes(), _VERTEX_TARGET),
-        (unwrapped.uvs.cpu().numpy().astype(np.float32).tobytes(), _VERTEX_TARGET),
-        (indices.tobytes(), _INDEX_TARGET),
-        (_png(material.base_color), None),
-        (_png(material.metallic_roughness), None),
-    ]
-    binary = bytearray()
-    views = []
-    for data, target in blobs:
-        view = {"buffer": 0, "byteOffset": len(binary), "byteLength": len(data)}
-        views.append(view if target is None else {**view, "target": target})
-        binary += data + bytes(-len(data) % 4)
-    document = _document(vertices, indices, views, len(binary), material, extras)
+    levels = [levels] if isinstance(levels, UnwrappedMesh) else list(levels)
+    builder = _Builder()
+    pictures = [("base_color", material.base_color), ("metallic_roughness", material.metallic_roughness)]
+    if material.normal is not None:
+        pictures.append(("normal", material.normal))
+    with ThreadPoolExecutor(len(pictures)) as pool:
+        jobs = [pool.submit(encode_image, picture, texture_format, name == "base_color") for name, picture in pictures]
+        for number, mesh in enumerate(levels):
+            builder.add_level(mesh, number, material.normal is not None)
+        for (name, _), job in zip(pictures, jobs, strict=True):
+            builder.add_image(name, *job.result())
+    document = builder.document(material, extras)
     text = json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
     text += b" " * (-len(text) % 4)
-    parts = [
-        struct.pack("<III", _MAGIC, 2, 12 + 8 + len(text) + 8 + len(binary)),
-        struct.pack("<II", len(text), _JSON) + text,
-        struct.pack("<II", len(binary), _BIN) + bytes(binary),
-    ]
-    Path(path).write_bytes(b"".join(parts))
-
-
-def read_glb(path: str | os.PathLike[str]) -> GlbModel:
-    """Reads the first primitive of a GLB file and the two textures of its material.
-
-    Raises:
-        GenesisError: BAD_MESH when the file is not a readable GLB, has no texture coordinates or no triangles.
-    """
-    try:
-        data = Path(path).read_bytes()
-        document, binary = _chunks(data)
-        return _model(document, binary)
-    except FileNotFoundError:
-        raise GenesisError(ErrorCode.BAD_MESH, f"There is no file {path}.", "Check the path.") from None
-    except OSError as error:
-        raise GenesisError(ErrorCode.BAD_MESH, f"{path} cannot be read: {error.strerror}.", "Name a GLB file.") from error
-    except (ValueError, KeyError, IndexError, TypeError, struct.error) as error:
-        raise GenesisError(
-            ErrorCode.BAD_MESH, f"{path} is not a textured GLB file: {error}.", "Export it as binary glTF 2.0 with UVs."
-        ) from error
+    with Path(path).open("wb") as file:
+        file.write(struct.pack("<III", MAGIC, 2, 12 + 8 + len(text) + 8 + builder.length))
+        file.write(struct.pack("<II", len(text), CHUNK_JSON) + text + struct.pack("<II", builder.length, CHUNK_BIN))
+        file.writelines(builder.parts)
 
 
 def to_gltf(vectors: np.ndarray) -> np.ndarray:
@@ -124,138 +85,99 @@ def from_gltf(vectors: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(np.stack([vectors[:, 0], -vectors[:, 2], vectors[:, 1]], 1), dtype=np.float32)
 
 
-def _document(
-    vertices: np.ndarray,
-    indices: np.ndarray,
-    views: list[dict[str, Any]],
-    length: int,
-    material: Material,
-    extras: Mapping[str, Any] | None,
-) -> dict[str, Any]:
+class _Builder:
+    """Collects binary parts and the glTF objects that refer to them."""
+
+    def __init__(self) -> None:
+        self.parts: list[bytes] = []
+        self.length = 0
+        self._views: list[dict[str, Any]] = []
+        self._accessors: list[dict[str, Any]] = []
+        self._meshes: list[dict[str, Any]] = []
+        self._nodes: list[dict[str, Any]] = []
+        self._images: list[dict[str, Any]] = []
+
+    def add_level(self, mesh: UnwrappedMesh, number: int, with_tangents: bool) -> None:
+        vertices, normals = to_gltf(mesh.vertices.cpu().numpy()), to_gltf(mesh.normals.cpu().numpy())
+        bounds = {"min": vertices.min(0).tolist(), "max": vertices.max(0).tolist()}
+        attributes = {
+            "POSITION": self._accessor(vertices, "VEC3", _FLOAT, _VERTEX_TARGET, bounds),
+            "NORMAL": self._accessor(normals, "VEC3", _FLOAT, _VERTEX_TARGET),
+            "TEXCOORD_0": self._accessor(mesh.uvs.cpu().numpy().astype(np.float32), "VEC2", _FLOAT, _VERTEX_TARGET),
+        }
+        if with_tangents:
+            tangents = np.pad(to_gltf(mesh.tangents.cpu().numpy()), ((0, 0), (0, 1)), constant_values=1)
+            attributes["TANGENT"] = self._accessor(tangents, "VEC4", _FLOAT, _VERTEX_TARGET)
+        narrow = len(vertices) <= 65535
+        indices = mesh.faces.cpu().numpy().astype(np.uint16 if narrow else np.uint32).reshape(-1)
+        index = self._accessor(indices, "SCALAR", _USHORT if narrow else _UINT, _INDEX_TARGET)
+        name = OBJECT_NAME if number == 0 else f"{OBJECT_NAME}_LOD{number}"
+        self._meshes.append({"name": name, "primitives": [{"attributes": attributes, "indices": index, "material": 0}]})
+        self._nodes.append({"name": name, "mesh": number})
+
+    def add_image(self, name: str, data: bytes, kind: str) -> None:
+        self._images.append({"name": name, "bufferView": self._view(data), "mimeType": MIME[kind]})
+
+    def document(self, material: Material, extras: Mapping[str, Any] | None) -> dict[str, Any]:
+        textures = [self._texture(number, image["mimeType"]) for number, image in enumerate(self._images)]
+        document = {
+            "asset": {"version": "2.0", "generator": GENERATOR, **({"extras": dict(extras)} if extras else {})},
+            "scene": 0,
+            "scenes": [{"nodes": [0]}],
+            "nodes": self._nodes,
+            "meshes": self._meshes,
+            "materials": [_surface(material)],
+            "textures": textures,
+            "samplers": [{"magFilter": _LINEAR, "minFilter": _LINEAR_MIPMAP, "wrapS": _CLAMP, "wrapT": _CLAMP}],
+            "images": self._images,
+            "accessors": self._accessors,
+            "bufferViews": self._views,
+            "buffers": [{"byteLength": self.length}],
+        }
+        if len(self._nodes) > 1:
+            coverage = [*SCREEN_COVERAGE[: len(self._nodes) - 1], 0.0]
+            lod = {"extensions": {_LOD: {"ids": list(range(1, len(self._nodes)))}}, "extras": {"MSFT_screencoverage": coverage}}
+            document["nodes"] = [{**self._nodes[0], **lod}, *self._nodes[1:]]
+        webp = any("extensions" in texture for texture in textures)
+        used = [name for name, needed in ((_WEBP, webp), (_LOD, len(self._nodes) > 1)) if needed]
+        if used:
+            document["extensionsUsed"] = used
+        if webp:
+            document["extensionsRequired"] = [_WEBP]
+        return document
+
+    def _texture(self, number: int, mime: str) -> dict[str, Any]:
+        if mime == MIME["webp"]:
+            return {"sampler": 0, "extensions": {_WEBP: {"source": number}}}
+        return {"sampler": 0, "source": number}
+
+    def _accessor(
+        self, values: np.ndarray, kind: str, component: int, target: int, bounds: dict[str, Any] | None = None
+    ) -> int:
+        view = self._view(np.ascontiguousarray(values).tobytes(), target)
+        accessor = {"bufferView": view, "componentType": component, "count": len(values), "type": kind, **(bounds or {})}
+        self._accessors.append(accessor)
+        return len(self._accessors) - 1
+
+    def _view(self, data: bytes, target: int | None = None) -> int:
+        view = {"buffer": 0, "byteOffset": self.length, "byteLength": len(data)}
+        self._views.append(view if target is None else {**view, "target": target})
+        padding = bytes(-len(data) % 4)
+        self.parts += [data, padding]
+        self.length += len(data) + len(padding)
+        return len(self._views) - 1
+
+
+def _surface(material: Material) -> dict[str, Any]:
     surface: dict[str, Any] = {
-        "name": "Genesis",
+        "name": OBJECT_NAME,
         "pbrMetallicRoughness": {"baseColorTexture": {"index": 0}, "metallicRoughnessTexture": {"index": 1}},
         "doubleSided": material.double_sided,
     }
+    if material.normal is not None:
+        surface["normalTexture"] = {"index": 2}
     if material.alpha_mode != "OPAQUE":
         surface["alphaMode"] = material.alpha_mode
     if material.alpha_mode == "MASK":
         surface["alphaCutoff"] = ALPHA_CUTOFF
-    count = len(vertices)
-    bounds = {"min": vertices.min(0).tolist(), "max": vertices.max(0).tolist()}
-    sampler = {"magFilter": _LINEAR, "minFilter": _LINEAR_MIPMAP, "wrapS": _CLAMP, "wrapT": _CLAMP}
-    attributes = {"POSITION": 0, "NORMAL": 1, "TEXCOORD_0": 2}
-    return {
-        "asset": {"version": "2.0", "generator": GENERATOR, **({"extras": dict(extras)} if extras else {})},
-        "scene": 0,
-        "scenes": [{"nodes": [0]}],
-        "nodes": [{"name": "Genesis", "mesh": 0}],
-        "meshes": [{"name": "Genesis", "primitives": [{"attributes": attributes, "indices": 3, "material": 0}]}],
-        "materials": [surface],
-        "textures": [{"source": 0, "sampler": 0}, {"source": 1, "sampler": 0}],
-        "samplers": [sampler],
-        "images": [
-            {"name": "base_color", "bufferView": 4, "mimeType": "image/png"},
-            {"name": "metallic_roughness", "bufferView": 5, "mimeType": "image/png"},
-        ],
-        "accessors": [
-            {"bufferView": 0, "componentType": _FLOAT, "count": count, "type": "VEC3", **bounds},
-            {"bufferView": 1, "componentType": _FLOAT, "count": count, "type": "VEC3"},
-            {"bufferView": 2, "componentType": _FLOAT, "count": count, "type": "VEC2"},
-            {
-                "bufferView": 3,
-                "componentType": _USHORT if indices.dtype == np.uint16 else _UINT,
-                "count": len(indices),
-                "type": "SCALAR",
-            },
-        ],
-        "bufferViews": views,
-        "buffers": [{"byteLength": length}],
-    }
-
-
-def _png(picture: np.ndarray) -> bytes:
-    if picture.shape[2] == 4 and (picture[..., 3] == 255).all():
-        picture = picture[..., :3]
-    code = cv2.COLOR_RGBA2BGRA if picture.shape[2] == 4 else cv2.COLOR_RGB2BGR
-    _, data = cv2.imencode(".png", cv2.cvtColor(picture, code), [cv2.IMWRITE_PNG_COMPRESSION, PNG_COMPRESSION])
-    return data.tobytes()
-
-
-def _chunks(data: bytes) -> tuple[dict[str, Any], bytes]:
-    magic, version, length = struct.unpack_from("<III", data) if len(data) >= 12 else (0, 0, 0)
-    if magic != _MAGIC or version != 2:
-        raise ValueError("it does not start as a GLB 2.0 file does")
-    if length > len(data):
-        raise ValueError(f"it says {length} bytes and has {len(data)}")
-    found: dict[int, bytes] = {}
-    offset = 12
-    while offset + 8 <= length:
-        size, kind = struct.unpack_from("<II", data, offset)
-        found.setdefault(kind, data[offset + 8 : offset + 8 + size])
-        offset += 8 + size
-    return json.loads(found[_JSON]), found.get(_BIN, b"")
-
-
-def _model(document: dict[str, Any], binary: bytes) -> GlbModel:
-    primitive = document["meshes"][0]["primitives"][0]
-    if primitive.get("mode", 4) != 4:
-        raise ValueError("its first primitive is not made of triangles")
-    attributes = primitive["attributes"]
-    if "TEXCOORD_0" not in attributes:
-        raise ValueError("it has no texture coordinates")
-    vertices = _accessor(document, binary, attributes["POSITION"])
-    normals = _accessor(document, binary, attributes["NORMAL"]) if "NORMAL" in attributes else np.zeros_like(vertices)
-    faces = np.arange(len(vertices))
-    if "indices" in primitive:
-        faces = _accessor(document, binary, primitive["indices"])
-    faces = faces.reshape(-1, 3).astype(np.int64)
-    if len(faces) == 0 or faces.max() >= len(vertices):
-        raise ValueError("its faces name vertices that do not exist" if len(faces) else "it has no faces")
-    surface = document["materials"][primitive["material"]] if "material" in primitive else {}
-    pbr = surface.get("pbrMetallicRoughness", {})
-    base = _texture(document, binary, pbr.get("baseColorTexture"))
-    orm = _texture(document, binary, pbr.get("metallicRoughnessTexture"))[..., :3]
-    base = _scaled(base, pbr.get("baseColorFactor", [1, 1, 1, 1]))
-    orm = _scaled(orm, [1, pbr.get("roughnessFactor", 1), pbr.get("metallicFactor", 1)])
-    return GlbModel(
-        vertices=from_gltf(vertices),
-        normals=from_gltf(normals),
-        faces=faces.astype(np.int32),
-        uvs=_accessor(document, binary, attributes["TEXCOORD_0"]).astype(np.float32),
-        material=Material(base, orm, surface.get("alphaMode", "OPAQUE"), surface.get("doubleSided", False)),
-        extras=document.get("asset", {}).get("extras", {}),
-    )
-
-
-def _accessor(document: dict[str, Any], binary: bytes, number: int) -> np.ndarray:
-    accessor = document["accessors"][number]
-    view = document["bufferViews"][accessor["bufferView"]]
-    dtype, width = np.dtype(_DTYPES[accessor["componentType"]]), _WIDTHS[accessor["type"]]
-    start = view.get("byteOffset", 0) + accessor.get("byteOffset", 0)
-    stride = view.get("byteStride", dtype.itemsize * width)
-    count = accessor["count"]
-    rows = np.ndarray((count, width), dtype, binary, start, (stride, dtype.itemsize))
-    if accessor.get("normalized", False):
-        rows = rows.astype(np.float32) / np.iinfo(dtype).max
-    return np.ascontiguousarray(rows[:, 0] if width == 1 else rows)
-
-
-def _texture(document: dict[str, Any], binary: bytes, reference: dict[str, Any] | None) -> np.ndarray:
-    """uint8 [H, W, 4] of a texture; one white texel where there is none."""
-    if reference is None:
-        return np.full((1, 1, 4), 255, np.uint8)
-    image = document["images"][document["textures"][reference["index"]]["source"]]
-    view = document["bufferViews"][image["bufferView"]]
-    start = view.get("byteOffset", 0)
-    picture = cv2.imdecode(np.frombuffer(binary, np.uint8, view["byteLength"], start), cv2.IMREAD_UNCHANGED)
-    if picture is None:
-        raise ValueError(f"its image {image.get('name', '')!r} cannot be decoded")
-    codes = {2: cv2.COLOR_GRAY2RGBA, 3: cv2.COLOR_BGR2RGBA, 4: cv2.COLOR_BGRA2RGBA}
-    return cv2.cvtColor(picture, codes[picture.ndim if picture.ndim == 2 else picture.shape[2]])
-
-
-def _scaled(picture: np.ndarray, factors: list[float]) -> np.ndarray:
-    if all(factor == 1 for factor in factors):
-        return picture
-    return (picture * np.asarray(factors) + 0.5).astype(np.uint8)
+    return surface

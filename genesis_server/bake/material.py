@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The baked PBR material: two pictures and how transparency is meant."""
+"""The baked PBR material: two or three pictures and how transparency is meant."""
 
 from __future__ import annotations
 
@@ -19,9 +19,11 @@ class Material:
         metallic_roughness: uint8 [H, W, 3], (255, roughness, metallic); the first channel would be read as "no occlusion".
         alpha_mode: "OPAQUE", "MASK" (cutoff `ALPHA_CUTOFF`) or "BLEND".
         double_sided: whether back faces are shown.
+        normal: uint8 [H, W, 3] in the MikkTSpace frame, (right, up, out) as `n / 2 + 1 / 2`; None without a normal map.
     """
 
     base_color: np.ndarray
     metallic_roughness: np.ndarray
     alpha_mode: str = "OPAQUE"
     double_sided: bool = True
+    normal: np.ndarray | None = None

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -18,6 +20,7 @@ from genesis_server.bake.layout import (
     widen_slivers,
 )
 from genesis_server.bake.relax import relax_folds
+from genesis_server.bake.tangents import vertex_tangents
 from genesis_server.bake.unwrapped import UnwrappedMesh
 from genesis_server.mesh.mesh import Mesh
 from genesis_server.mesh.normals import face_areas, vertex_normals
@@ -29,12 +32,13 @@ _SMALLEST_WITH_FOLD = 16  # faces; smaller charts are halved
 _MIN_AREA = 1e-16  # of a face in model space: below, float32 positions no longer carry a normal
 
 
-def unwrap(mesh: Mesh, texture_size: int) -> UnwrappedMesh:
+def unwrap(mesh: Mesh, texture_size: int, check: Callable[[], None] = lambda: None) -> UnwrappedMesh:
     """Gives every face its own place in a square texture.
 
     Args:
         mesh: triangles in model space; faces without area are left out.
         texture_size: texels per side of the texture to be baked; decides the padding between charts.
+        check: called between the steps; what it raises ends the work.
 
     Returns:
         The unwrapped mesh on the mesh's device. Charts keep max(4, texture_size / 256) texels from each other (fewer only
@@ -52,7 +56,11 @@ def unwrap(mesh: Mesh, texture_size: int) -> UnwrappedMesh:
     solid = Mesh(mesh.vertices, faces)
     smooth = relax_folds(solid)
     corners, areas = smooth.vertices[faces.long()].double(), face_areas(solid)
-    chart = _separate_overlaps(corners, cluster_faces(smooth), face_adjacency(smooth))
+    check()
+    chart = cluster_faces(smooth)
+    check()
+    chart = _separate_overlaps(corners, chart, face_adjacency(smooth))
+    check()
     chart = _isolate_slivers(chart, project_charts(corners, areas, chart), texture_size)
     flat = widen_slivers(turn_to_rectangles(project_charts(corners, areas, chart), chart), chart)
     return _split_vertices(solid, chart, pack_atlas(flat, chart, texture_size))
@@ -119,11 +127,13 @@ def _split_vertices(mesh: Mesh, chart: Tensor, uvs: Tensor) -> UnwrappedMesh:
     source = key % mesh.vertices.shape[0]
     uv = torch.zeros(key.shape[0], 2, dtype=torch.float32, device=uvs.device)
     uv[inverse] = uvs.reshape(-1, 2).float()
+    vertices, normals, faces = mesh.vertices[source], vertex_normals(mesh)[source], inverse.reshape(-1, 3)
     return UnwrappedMesh(
-        vertices=mesh.vertices[source],
-        faces=inverse.reshape(-1, 3).int(),
-        normals=vertex_normals(mesh)[source],
+        vertices=vertices,
+        faces=faces.int(),
+        normals=normals,
         uvs=uv,
+        tangents=vertex_tangents(vertices, normals, uv, faces),
         source_vertex=source,
         chart=chart.int(),
     )

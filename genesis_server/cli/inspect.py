@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`genesis inspect`: what is in a GLB."""
+"""`genesis inspect`: what is in a GLB, and whether it is any good."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -12,29 +11,29 @@ from genesis_server.cli.options import json_option
 from genesis_server.cli.output import explains_errors, print_json
 from genesis_server.cli.quiet import start_warp
 
+_COLOURS = {"good": "green", "fair": "yellow", "bad": "red", "": None}
+
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @json_option
 @explains_errors
 def inspect(file: Path, as_json: bool) -> None:
-    """Shows what is in a GLB FILE, and what is wrong with it."""
+    """Shows what is in a GLB FILE, and what is wrong with it.
+
+    Each line has a measure, a verdict (good, fair, bad) and what it means. --json has the numbers, and the lines under
+    "findings".
+    """
     start_warp()
+    from genesis_server.report.inspect import findings
     from genesis_server.report.inspect import inspect as look
 
     found = look(file)
+    lines = findings(found)
     if as_json:
-        print_json(found)
+        print_json({**found, "findings": [vars(line) for line in lines]})
         return
-    for name, value in found.items():
-        click.echo(f"{name.replace('_', ' '):20} {_in_words(value)}")
-
-
-def _in_words(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{name.replace('_', ' ')} {_in_words(part)}" for name, part in value.items())
-    if isinstance(value, list) and value and isinstance(value[0], int):
-        return " x ".join(map(str, value))
-    if isinstance(value, list):
-        return " to ".join("(" + ", ".join(f"{number:.3f}" for number in part) + ")" for part in value)
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+    wide = max(len(line.value) for line in lines)
+    for line in lines:
+        verdict = click.style(f"{line.verdict:4}", fg=_COLOURS[line.verdict])
+        click.echo(f"{line.name:20} {line.value:{wide}}  {verdict}  {line.meaning}")

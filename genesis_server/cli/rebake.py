@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from genesis_server.cli.options import json_option, setting_option
+from genesis_server.cli.bake import bake_options, given
+from genesis_server.cli.options import json_option
 from genesis_server.cli.output import explains_errors
 from genesis_server.cli.work import run_job
 from genesis_server.protocol.messages import Rebake
@@ -16,21 +18,18 @@ from genesis_server.service.intake import checked
 
 @click.command()
 @click.argument("asset", type=click.Path(path_type=Path))
-@setting_option("--texture-size", "bake.texture_size")
-@setting_option("--faces", "bake.faces")
-@setting_option("--alpha", "bake.alpha")
+@bake_options
 @json_option
 @explains_errors
-def rebake(asset: Path, texture_size: int | None, faces: int | None, alpha: str | None, as_json: bool) -> None:
-    """Makes mesh and textures of an asset again, at another size.
+def rebake(asset: Path, as_json: bool, **settings: Any) -> None:
+    """Makes mesh and textures of an asset again, at another size or in another form.
 
     ASSET is a folder that genesis generate has made; its shape and colours are kept. What is not given stays as
     it was. No model is needed.
 
     \b
     genesis rebake chair.genesis --texture-size 4096
-    genesis rebake chair.genesis --faces 5000
+    genesis rebake chair.genesis --faces 5000 --normal-map --lods 3
     """
-    changes = {"bake.texture_size": texture_size, "bake.faces": faces, "bake.alpha": alpha}
-    request = Rebake(str(asset.absolute()), {name: value for name, value in changes.items() if value is not None})
+    request = Rebake(str(asset.absolute()), given(settings))
     run_job(checked(request, asset.absolute().parent), as_json)

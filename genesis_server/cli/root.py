@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from genesis_server import __version__
+from genesis_server.cli.bake import bake
 from genesis_server.cli.doctor import doctor
 from genesis_server.cli.generate import generate
 from genesis_server.cli.inspect import inspect
@@ -65,6 +66,7 @@ def main() -> None:
     \b
     genesis generate chair.png          a picture to chair.genesis/model.glb
     genesis rebake chair.genesis ...    other textures or fewer faces, without generating again
+    genesis bake chair.vxz              an O-Voxel file to chair.glb
     genesis doctor                      what works on this machine, and what to do about the rest
 
     Exit codes: 0 done, 1 the work failed, 2 wrong usage or a setting out of range, 130 cancelled.
@@ -76,5 +78,5 @@ def mini() -> None:
     """Trains and measures genesis-mini, the packaged small model."""
 
 
-for command in (generate, rebake, serve, doctor, models, inspect):
+for command in (generate, rebake, bake, serve, doctor, models, inspect):
     main.add_command(command)

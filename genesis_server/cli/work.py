@@ -34,7 +34,7 @@ def run_job(request: Submit | Rebake, as_json: bool) -> None:
         start_warp()
         from genesis_server.service.jobs import JobRunner  # brings torch
 
-        with _stop_on_ctrl_c(bars) as stopped:
+        with stop_on_ctrl_c(bars) as stopped:
             asset = JobRunner().run(request, bars, stopped.is_set)
     if as_json:
         print_json(summary(asset))
@@ -70,7 +70,7 @@ def _print_summary(asset: Asset) -> None:
 
 
 @contextmanager
-def _stop_on_ctrl_c(bars: StageBars) -> Iterator[threading.Event]:
+def stop_on_ctrl_c(bars: StageBars) -> Iterator[threading.Event]:
     """The first Ctrl-C stops between two steps, the second at once."""
     stopped = threading.Event()
 

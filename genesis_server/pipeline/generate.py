@@ -17,12 +17,8 @@ from genesis_server.assets import Asset
 from genesis_server.assets.asset import StageWriter
 from genesis_server.assets.keys import file_hash, stage_key
 from genesis_server.assets.tensors import load_tensors, save_tensors
-from genesis_server.bake.gltf import write_glb
-from genesis_server.bake.textures import bake_textures
-from genesis_server.bake.unwrap import unwrap
-from genesis_server.mesh.finish import finish_mesh
-from genesis_server.ovoxel.extract import extract_mesh
 from genesis_server.ovoxel.vxz import read_vxz, write_vxz
+from genesis_server.pipeline.bake import bake_voxels, write_baked
 from genesis_server.pipeline.conditioning import Conditioning, encode
 from genesis_server.pipeline.cutout import cut_out
 from genesis_server.pipeline.decode import decode
@@ -216,29 +212,11 @@ class _Generation:
         writer.statistics.update(voxels=len(voxels.coords), resolution=voxels.resolution)
 
     def _make_mesh(self, writer: StageWriter) -> None:
-        bake = self.settings.bake
-        for name, plain in {"normal_map": False, "remesh": False, "solid": False, "lods": 1, "texture_format": "png"}.items():
-            if getattr(bake, name) != plain:
-                raise GenesisError(
-                    ErrorCode.BAD_PARAMETER, f"bake.{name} is {getattr(bake, name)!r}.", f"This version knows only {plain!r}."
-                )
         voxels = read_vxz(self.asset.path(VOXELS_FILE))
-        detailed = extract_mesh(voxels)
-        self.progress.check()
-        mesh = finish_mesh(detailed, bake.faces)
-        self.progress.finished("mesh")
-        self.progress.started("bake")
-        unwrapped = unwrap(mesh, bake.texture_size)
-        self.progress.check()
-        material = bake_textures(unwrapped, detailed, voxels, bake, partial(self.progress.step, "bake"))
-        write_glb(writer.file(MODEL_FILE), unwrapped, material)
+        baked = bake_voxels(voxels, self.settings.bake, self.progress)
+        write_baked(writer.file(MODEL_FILE), baked, self.settings.bake)
         render_thumbnail(writer.file(MODEL_FILE), writer.file(THUMBNAIL_FILE))
-        writer.statistics.update(
-            faces=len(unwrapped.faces),
-            vertices=len(unwrapped.vertices),
-            texture_size=bake.texture_size,
-            faces_before=len(detailed.faces),
-        )
+        writer.statistics.update(baked.statistics())
 
     def _sampling(self, stage: str, chosen: SamplerSettings) -> Sampling:
         parameters = self.model.config.samplers[stage].replace(chosen.overrides())

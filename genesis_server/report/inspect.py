@@ -1,20 +1,35 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a GLB file holds, counted: the numbers behind "is this a good asset" (docs/spec/geometry.md 18.2, 21)."""
+"""What a GLB file holds, measured, with a verdict in plain words per line (docs/spec/geometry.md 18, 21)."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import torch
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
+from genesis_server.bake.read_gltf import GlbModel, read_glb
+from genesis_server.report.atlas import THIN_TEXELS, measure_atlas
+from genesis_server.report.geometry import measure_shape
 
-from genesis_server.bake.gltf import GlbModel, read_glb
-from native_ext.rasterize import overdraw, rasterize
+GOOD, FAIR, BAD = "good", "fair", "bad"
 
-_UV_GRID = 1024  # UV use and overlap are measured on this many texels per side, or the texture's own size if smaller
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of a report.
+
+    Attributes:
+        name: what was measured, in words.
+        value: in words, with units.
+        verdict: "good", "fair" or "bad"; "" where there is nothing to judge.
+        meaning: what it means for whoever uses the model.
+    """
+
+    name: str
+    value: str
+    verdict: str
+    meaning: str
 
 
 def inspect(glb: GlbModel | str | os.PathLike[str]) -> dict[str, Any]:
@@ -24,74 +39,196 @@ def inspect(glb: GlbModel | str | os.PathLike[str]) -> dict[str, Any]:
         glb: a path, or what `read_glb` returned.
 
     Returns:
-        Plain JSON values: vertices, faces, bounds (model space, z up), textures (name to [width, height]), alpha_mode,
-        degenerate_faces (no area in space), zero_uv_faces, mirrored_faces, charts, uv_use (share of the atlas under faces),
-        uv_overlap (share under two faces), watertight, boundary_edges, non_manifold_edges, components.
-        Edges and components are those of the surface with vertices of equal position taken as one.
+        Plain JSON values: vertices, faces, textures (name to [width, height]), alpha_mode, double_sided, materials, levels,
+        tangents, and everything of `measure_shape` and `measure_atlas`. Edges and components are those of the surface with
+        vertices of equal position taken as one.
 
     Raises:
         GenesisError: BAD_MESH for an unreadable file.
     """
     model = glb if isinstance(glb, GlbModel) else read_glb(glb)
     material = model.material
+    textures = {"base_color": material.base_color, "metallic_roughness": material.metallic_roughness}
+    if material.normal is not None:
+        textures["normal"] = material.normal
     return {
         "vertices": len(model.vertices),
         "faces": len(model.faces),
-        "bounds": [model.vertices.min(0).tolist(), model.vertices.max(0).tolist()],
-        "textures": {
-            "base_color": list(material.base_color.shape[1::-1]),
-            "metallic_roughness": list(material.metallic_roughness.shape[1::-1]),
-        },
+        "levels": model.levels,
+        "materials": model.materials,
+        "textures": {name: list(picture.shape[1::-1]) for name, picture in textures.items()},
         "alpha_mode": material.alpha_mode,
-        **_areas(model),
-        **_atlas(model),
-        **_topology(model),
+        "double_sided": material.double_sided,
+        "tangents": model.tangents is not None,
+        **measure_shape(model.vertices, model.faces),
+        **measure_atlas(model),
     }
 
 
-def _areas(model: GlbModel) -> dict[str, int]:
-    corners = model.vertices.astype(np.float64)[model.faces]
-    area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
-    uv = model.uvs.astype(np.float64)[model.faces]
-    a, b = uv[:, 1] - uv[:, 0], uv[:, 2] - uv[:, 0]
-    turned = a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]  # v grows downward: negative where the picture is not mirrored
-    return {
-        "degenerate_faces": int((area == 0).sum()),
-        "zero_uv_faces": int((turned == 0).sum()),
-        "mirrored_faces": int((turned > 0).sum()),
-    }
+def findings(found: Mapping[str, Any]) -> list[Finding]:
+    """The report of `inspect`'s measures, line by line."""
+    faces = max(found["faces"], 1)
+    worst = f"the worst of aspect {found['worst_aspect']:.0f}"
+    thin = f"{found['thin_charts']} of them thinner than {THIN_TEXELS:.0f} texels"
+    faults = found["zero_uv_faces"] + found["mirrored_faces"] + found["uv_outside"]
+    faulty = f"{found['zero_uv_faces']} faces without texels, {found['mirrored_faces']} mirrored, "
+    faulty += f"{found['uv_outside']} vertices outside the texture"
+    crowded = "edges where sheets meet: subdivision, booleans and printing stumble over them"
+    unused = "of the texture is on the surface; the rest is wasted"
+    black = "of the covered texels are pure black: colours are missing there, or the object is black"
+    lines = [
+        *_overview(found),
+        _surface(found),
+        _judge("non-manifold edges", found["non_manifold_edges"], (0, 0), "no edge has more than two faces", crowded),
+        _judge(
+            "degenerate faces", found["degenerate_faces"], (0, 0), "every face has an area", "black spots and bars in renders"
+        ),
+        _judge("duplicate faces", found["duplicate_faces"], (0, 0), "no face is there twice", "they flicker"),
+        _judge(
+            "slivers",
+            found["sliver_faces"],
+            (0.01 * faces, 0.05 * faces),
+            f"few long thin faces, {worst}",
+            f"many long thin faces, {worst}: streaks in the shading",
+            _share(found["sliver_faces"], faces),
+        ),
+        _judge(
+            "components",
+            found["components"],
+            (20, 200),
+            "pieces that are not joined",
+            "many loose pieces: crumbs or torn parts",
+        ),
+        _winding(found),
+        _judge(
+            "UV use", -found["uv_use"], (-0.65, -0.45), "of the texture is on the surface", unused, f"{found['uv_use']:.1%}"
+        ),
+        _judge(
+            "UV overlap",
+            found["uv_overlap"],
+            (1e-5, 1e-3),
+            "no two faces share a texel",
+            "of the texture belongs to two faces: paint shows up twice",
+            f"{found['uv_overlap']:.3%}",
+        ),
+        _judge("UV faults", faults, (0, 0), "no face is without texels, mirrored or outside", faulty),
+        _judge(
+            "charts",
+            found["charts"],
+            (max(100, faces / 200), max(400, faces / 40)),
+            thin,
+            f"{thin}: many seams to paint across",
+        ),
+        _judge(
+            "texel density",
+            found["density_spread"],
+            (0.1, 0.5),
+            "texels per unit, the same in all charts",
+            "texels per unit, and a chart that is off by that: parts are blurred",
+            f"{found['texel_density']:.0f}, {found['density_spread']:.1%} spread",
+        ),
+        _judge(
+            "seams",
+            found["seam_error"],
+            (4, 10),
+            "levels of 255 between both sides at mip level 3: not seen",
+            "levels of 255 between both sides at mip level 3: lines from afar",
+            f"{found['seam_error']:.2f}",
+        ),
+        _judge(
+            "black texels",
+            found["black_texels"],
+            (1e-4, 1e-2),
+            "of the covered texels are pure black",
+            black,
+            f"{found['black_texels']:.3%}",
+        ),
+        _judge(
+            "texels without data",
+            found["unfilled_texels"],
+            (1e-4, 1e-2),
+            "beside the charts; filtering finds colour there",
+            "beside the charts are black: dark lines along the seams",
+            f"{found['unfilled_texels']:.3%}",
+        ),
+        _pbr(found),
+        _alpha(found),
+    ]
+    if found["materials"] > 1:
+        lines.append(Finding("materials", str(found["materials"]), FAIR, "only the first one's textures were looked at"))
+    return lines
 
 
-def _atlas(model: GlbModel) -> dict[str, Any]:
-    size = min(_UV_GRID, *model.material.base_color.shape[:2])
-    size = size if size > 1 else _UV_GRID
-    corners = torch.from_numpy(model.uvs[model.faces] * np.float32(size))
-    used = int((rasterize(corners, size, size).face >= 0).sum())
-    crowded = int((overdraw(corners, size, size) > 1).sum())
-    return {
-        "charts": _parts(model.faces, len(model.vertices)),
-        "uv_use": round(used / size**2, 4),
-        "uv_overlap": round(crowded / size**2, 6),
-    }
+def _overview(found: Mapping[str, Any]) -> list[Finding]:
+    low, high = found["bounds"]
+    size = " x ".join(f"{b - a:.3f}" for a, b in zip(low, high, strict=True))
+    textures = ", ".join(f"{name.replace('_', ' ')} {w} x {h}" for name, (w, h) in found["textures"].items())
+    empty = found["textures"]["base_color"] == [1, 1]
+    note = "it has no colour texture" if empty else "with tangents for the normal map" if found["tangents"] else ""
+    return [
+        Finding("mesh", f"{found['faces']} faces, {found['vertices']} vertices", "", _levels(found["levels"])),
+        Finding("bounds", f"{size} units", "", f"from ({_numbers(low)}) to ({_numbers(high)}), z up"),
+        Finding("textures", textures, BAD if empty else "", note),
+    ]
 
 
-def _topology(model: GlbModel) -> dict[str, Any]:
-    _, welded = np.unique(model.vertices, axis=0, return_inverse=True)
-    faces = welded.reshape(-1)[model.faces].astype(np.int64)
-    ends = np.sort(faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1)
-    _, uses = np.unique(ends[:, 0] * (int(welded.max()) + 1) + ends[:, 1], return_counts=True)
-    boundary, crowded = int((uses == 1).sum()), int((uses > 2).sum())
-    return {
-        "watertight": boundary == 0 and crowded == 0,
-        "boundary_edges": boundary,
-        "non_manifold_edges": crowded,
-        "components": _parts(faces, int(welded.max()) + 1),
-    }
+def _judge(name: str, value: float, limits: tuple[float, float], well: str, ill: str, words: str | None = None) -> Finding:
+    """A line whose value is good up to the first limit and fair up to the second."""
+    verdict = GOOD if value <= limits[0] else FAIR if value <= limits[1] else BAD
+    return Finding(name, words if words is not None else str(value), verdict, well if verdict == GOOD else ill)
 
 
-def _parts(faces: np.ndarray, count: int) -> int:
-    """Connected pieces of a face set, across shared vertices."""
-    ones = np.ones(len(faces) * 2, np.int8)
-    graph = coo_matrix((ones, (faces[:, [0, 0]].reshape(-1), faces[:, [1, 2]].reshape(-1))), shape=(count, count))
-    _, label = connected_components(graph, directed=False)
-    return len(np.unique(label[faces[:, 0]]))
+def _surface(found: Mapping[str, Any]) -> Finding:
+    if found["watertight"]:
+        return Finding(
+            "surface", f"closed, volume {abs(found['volume']):.4f}", GOOD, "watertight: fit for printing and booleans"
+        )
+    verdict = FAIR if found["boundary_edges"] < 0.05 * found["faces"] else BAD
+    return Finding(
+        "surface", f"open, {found['boundary_edges']} border edges", verdict, "not watertight: it has holes or open sheets"
+    )
+
+
+def _winding(found: Mapping[str, Any]) -> Finding:
+    turned, inside_out = found["turned_edges"], found["inside_out_components"]
+    if turned == inside_out == 0:
+        return Finding("winding", "consistent", GOOD, "all faces show their front outward")
+    verdict = FAIR if turned < 0.001 * found["faces"] and inside_out == 0 else BAD
+    what = f"{turned} edges between front and back, {inside_out} pieces inside out"
+    return Finding("winding", what, verdict, "faces vanish where back faces are not drawn")
+
+
+def _pbr(found: Mapping[str, Any]) -> Finding:
+    metal, rough = found["metallic"], found["roughness"]
+    words = f"metallic {_span(metal)}, roughness {_span(rough)}"
+    if rough[2] == 0:
+        return Finding("PBR ranges", words, BAD, "roughness is 0 everywhere: a perfect mirror")
+    if metal[0] == metal[2] and 0.1 < metal[1] < 0.9:
+        return Finding("PBR ranges", words, FAIR, "half metallic everywhere: real materials are one or the other")
+    return Finding("PBR ranges", words, GOOD, "least, mean and most under the faces")
+
+
+def _alpha(found: Mapping[str, Any]) -> Finding:
+    least, mode = found["alpha"][0], found["alpha_mode"]
+    words = f"{mode.lower()}, {_span(found['alpha'])}"
+    if mode == "OPAQUE" and least < 0.98:
+        return Finding("transparency", words, FAIR, "the texture has transparency, which the mode ignores")
+    if mode != "OPAQUE" and least >= 0.98:
+        return Finding("transparency", words, FAIR, "nothing is transparent, but sorting is paid for")
+    return Finding("transparency", words, GOOD, "the mode fits the texture")
+
+
+def _levels(count: int) -> str:
+    return "one level of detail" if count == 1 else f"{count} levels of detail; this is the finest"
+
+
+def _numbers(values: list[float]) -> str:
+    return ", ".join(f"{value:.3f}" for value in values)
+
+
+def _span(values: list[float]) -> str:
+    return " / ".join(f"{value:.2f}" for value in values)
+
+
+def _share(count: int, of: int) -> str:
+    return f"{count} ({count / of:.2%})"

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 import torch
 
-from genesis_server.bake.gltf import GlbModel, read_glb
+from genesis_server.bake.read_gltf import GlbModel, read_glb
 from genesis_server.protocol.errors import ErrorCode, GenesisError
 from native_ext import trace
 from native_ext.trace import Camera, Scene

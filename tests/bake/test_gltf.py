@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 import trimesh
 
-from genesis_server.bake.gltf import read_glb, write_glb
+from genesis_server.bake.gltf import write_glb
 from genesis_server.bake.material import Material
+from genesis_server.bake.read_gltf import read_glb
 from genesis_server.bake.unwrap import unwrap
 from genesis_server.bake.unwrapped import UnwrappedMesh
 from genesis_server.protocol.errors import ErrorCode, GenesisError

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from genesis_server.bake.textures import surface_values
+from genesis_server.bake.surface import DetailedSurface
 from genesis_server.mesh.mesh import Mesh
 from genesis_server.ovoxel.voxels import OVoxel
 from native_ext.rasterize import overdraw, rasterize
@@ -55,7 +55,8 @@ def test_texels_get_the_golden_values(golden: dict[str, np.ndarray], corners: to
     )
     high = Mesh(torch.from_numpy(golden["high_vertices"]), torch.from_numpy(golden["high_faces"]))
     normal = torch.nn.functional.normalize(position, dim=1)
-    values = surface_values(position, normal, high, voxels).numpy()
+    surface = DetailedSurface(high, voxels)
+    values = surface.values(*surface.locate(position, normal)).numpy()
     sure = (golden["second_gap"] > 1e-5) & (golden["weight_sum"] > 1e-3) & ~golden["ambiguous"][covered.numpy()]
     error = np.abs(values - golden["value"])[sure].max(1)
     # the golden takes the nearest face whatever its normal; the rule of 18.1 may choose another one for a few texels

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from genesis_server.bake.material import Material
-from genesis_server.bake.textures import alpha_mode, bake_textures, fill_gutters
+from genesis_server.bake.textures import alpha_mode, bake_textures
 from genesis_server.bake.unwrap import unwrap
 from genesis_server.bake.unwrapped import UnwrappedMesh
 from genesis_server.ovoxel.voxels import OVoxel
@@ -146,16 +146,6 @@ def test_alpha_is_written_unless_opaque() -> None:
     assert auto.alpha_mode == "BLEND" and (auto.base_color[..., 3] == 128).all() and auto.double_sided
     forced = bake_textures(unwrapped, mesh, voxels, BakeSettings(texture_size=128, alpha="opaque"))
     assert forced.alpha_mode == "OPAQUE" and (forced.base_color[..., 3] == 255).all()
-
-
-def test_gutters_take_the_nearest_texel() -> None:
-    covered = np.zeros((40, 60), bool)
-    covered[5:10, 5:10] = covered[30:35, 50:55] = True
-    picture = np.zeros((40, 60, 1), np.uint8)
-    picture[5:10, 5:10], picture[30:35, 50:55] = 100, 200
-    filled = fill_gutters(picture, covered)
-    assert set(np.unique(filled)) == {100, 200}
-    assert filled[0, 0] == 100 and filled[39, 59] == 200 and filled[20, 12] == 100
 
 
 def test_progress_is_reported_and_can_cancel() -> None:

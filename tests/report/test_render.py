@@ -11,8 +11,9 @@ import cv2
 import numpy as np
 import pytest
 
-from genesis_server.bake.gltf import GlbModel, write_glb
+from genesis_server.bake.gltf import write_glb
 from genesis_server.bake.material import Material
+from genesis_server.bake.read_gltf import GlbModel
 from genesis_server.bake.textures import bake_textures
 from genesis_server.bake.unwrap import unwrap
 from genesis_server.bake.unwrapped import UnwrappedMesh

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Coarser levels of detail that use the textures of the finest (docs/spec/geometry.md 14, 19.7).
+
+Each level's vertices are a choice of the finest level's, with their normals, tangents and texture coordinates. A chart is a
+projection along one axis, so a coarser face shows the texels that lie before and behind it; only chart borders that
+are cut short would show foreign texels, and they may leave their course by no more than half of the padding.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from genesis_server.bake.layout import PACK_SIZE, PADDING
+from genesis_server.bake.unwrapped import UnwrappedMesh
+from genesis_server.mesh.mesh import Mesh
+from genesis_server.mesh.normals import face_crosses
+from native_ext.collapse_wedges import Wedges, collapse_round
+from native_ext.exact_sum import exact_sum
+
+LEVEL_SHARES = (1.0, 0.25, 0.05)  # of the faces
+_ROUNDS = 200  # each takes away up to a tenth; a bound, not a setting
+_SHARE = 0.4  # of the points take part in a round
+_BORDER_WEIGHT = 10.0  # of the planes that stand on chart borders, against those of faces
+_EDGE_WEIGHT = 1e-3  # of the distance to where a point was: keeps faces of flat places round
+
+
+def coarser_level(mesh: UnwrappedMesh, faces: int, texture_size: int) -> UnwrappedMesh:
+    """A level of detail with fewer faces in the same texture.
+
+    Args:
+        mesh: a finer level.
+        faces: wanted; a mesh of many small charts keeps more, because borders and their meeting points stay.
+        texture_size: texels per side of the texture.
+
+    Returns:
+        The level; its vertices are vertices of `mesh`.
+    """
+    point, points = _points(mesh)
+    crosses = face_crosses(Mesh(mesh.vertices, mesh.faces))
+    limit = PADDING / 2 / min(PACK_SIZE, texture_size)
+    state = Wedges(
+        positions=mesh.vertices[points].contiguous(),
+        uvs=mesh.uvs.contiguous(),
+        point=point.int(),
+        faces=mesh.faces.contiguous(),
+        quadrics=_quadrics(mesh, point, len(points), crosses),
+        drift=torch.zeros(len(points), device=point.device),
+    )
+    for _ in range(_ROUNDS):
+        before = len(state.faces)
+        if before <= faces:
+            break
+        state = collapse_round(state, limit, before - faces, _SHARE)
+        if len(state.faces) == before:
+            break
+    used, index = torch.unique(state.faces.long(), return_inverse=True)
+    chart = mesh.chart.new_zeros(len(mesh.vertices))
+    chart[mesh.faces.long().reshape(-1)] = mesh.chart.repeat_interleave(3)
+    return replace(
+        mesh,
+        vertices=mesh.vertices[used],
+        normals=mesh.normals[used],
+        tangents=mesh.tangents[used],
+        uvs=mesh.uvs[used],
+        source_vertex=mesh.source_vertex[used],
+        faces=index.reshape(-1, 3).int(),
+        chart=chart[state.faces[:, 0].long()],
+    )
+
+
+def _points(mesh: UnwrappedMesh) -> tuple[Tensor, Tensor]:
+    """The point of every wedge, int64 [W], and one wedge of every point, int64 [P]."""
+    _, point = torch.unique(mesh.source_vertex, return_inverse=True)
+    count = int(point.max()) + 1
+    wedge = torch.full((count,), len(point), dtype=torch.int64, device=point.device)
+    wedge.scatter_reduce_(0, point, torch.arange(len(point), device=point.device), "amin")
+    return point, wedge
+
+
+def _quadrics(mesh: UnwrappedMesh, point: Tensor, count: int, crosses: Tensor) -> Tensor:
+    """Sum of squared distances to the planes of the faces, weighted by area, and of the chart borders; float32 [P, 10]."""
+    faces = mesh.faces.long()
+    doubled = crosses.double().norm(dim=1, keepdim=True)
+    normal = crosses.double() / doubled.clamp_min(1e-300)
+    planes = [(faces.reshape(-1), normal.repeat_interleave(3, 0), mesh.vertices[faces].double().reshape(-1, 3), doubled)]
+    weights = [doubled[:, 0].repeat_interleave(3) / 6]
+    ends = torch.stack([faces, faces.roll(-1, 1)], 2).reshape(-1, 2)
+    key = ends.min(1).values * len(mesh.vertices) + ends.max(1).values
+    _, inverse, uses = torch.unique(key, return_inverse=True, return_counts=True)
+    border = (uses[inverse] == 1).nonzero()[:, 0]
+    if len(border):
+        a, b = (mesh.vertices[ends[border, k]].double() for k in (0, 1))
+        upright = torch.linalg.cross(b - a, normal[border // 3])
+        upright = torch.nn.functional.normalize(upright, dim=1, eps=1e-300)
+        for k in (0, 1):
+            planes.append((ends[border, k], upright, a, None))
+            weights.append(_BORDER_WEIGHT * (b - a).square().sum(1) / 4)
+    total = torch.zeros(count, 10, dtype=torch.float64, device=faces.device)
+    for (wedge, n, p, _), weight in zip(planes, weights, strict=True):
+        plane = torch.cat([n, -(n * p).sum(1, keepdim=True)], 1)
+        i, j = torch.triu_indices(4, 4, device=faces.device)
+        total += exact_sum(point[wedge], plane[:, i] * plane[:, j] * weight[:, None], count)
+    # and the distance to the point itself
+    size = exact_sum(point[faces.reshape(-1)], doubled[:, 0].repeat_interleave(3) / 6, count) * _EDGE_WEIGHT
+    x = torch.zeros(count, 3, dtype=torch.float64, device=faces.device)
+    x[point] = mesh.vertices.double()
+    zero = torch.zeros_like(size)
+    columns = [size, zero, zero, -size * x[:, 0], size, zero, -size * x[:, 1], size, -size * x[:, 2], size * x.square().sum(1)]
+    return (total + torch.stack(columns, 1)).float()

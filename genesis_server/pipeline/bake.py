@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""O-Voxel to GLB: the chain below the networks, for `genesis bake`, a re-bake, and the last stage of every generation."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+
+from genesis_server.bake.gltf import write_glb
+from genesis_server.bake.levels import LEVEL_SHARES, coarser_level
+from genesis_server.bake.material import Material
+from genesis_server.bake.textures import bake_textures
+from genesis_server.bake.unwrap import unwrap
+from genesis_server.bake.unwrapped import UnwrappedMesh
+from genesis_server.mesh.finish import finish_mesh
+from genesis_server.ovoxel.extract import extract_mesh
+from genesis_server.ovoxel.voxels import OVoxel
+from genesis_server.ovoxel.vxz import read_vxz
+from genesis_server.pipeline.progress import Progress
+from genesis_server.protocol.errors import ErrorCode, GenesisError
+from genesis_server.protocol.parameters import BakeSettings
+
+BAKE_STAGES = ("mesh", "bake")
+
+
+@dataclass(frozen=True)
+class Baked:
+    """What a GLB is written from.
+
+    Attributes:
+        levels: the mesh in its levels of detail, finest first, all in one texture.
+        material: of all levels.
+        faces_before: of the extracted surface.
+    """
+
+    levels: Sequence[UnwrappedMesh]
+    material: Material
+    faces_before: int
+
+    def statistics(self) -> dict[str, Any]:
+        """As kept in an asset's record."""
+        return {
+            "faces": len(self.levels[0].faces),
+            "vertices": len(self.levels[0].vertices),
+            "level_faces": [len(level.faces) for level in self.levels],
+            "texture_size": self.material.base_color.shape[0],
+            "alpha_mode": self.material.alpha_mode,
+            "faces_before": self.faces_before,
+        }
+
+
+def bake_voxels(voxels: OVoxel, settings: BakeSettings, progress: Progress, device: str | None = None) -> Baked:
+    """Mesh, levels of detail and textures of an O-Voxel.
+
+    Args:
+        voxels: with attributes.
+        settings: what is to be made of it.
+        progress: told of the stages "mesh" and "bake"; "mesh" has been started by the caller, "bake" is finished by it.
+        device: where to work; by default the GPU where there is one.
+
+    Raises:
+        GenesisError: EMPTY_STRUCTURE, BAD_ASSET or BAD_MESH for voxels without surface or colours, or with values that are no
+            numbers; CANCELLED.
+    """
+    _check_values(voxels)
+    for name in ("remesh", "solid"):
+        if getattr(settings, name):
+            raise GenesisError(ErrorCode.BAD_PARAMETER, f"bake.{name} is not available yet.", "Leave it out.")
+    voxels = _moved(voxels, device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    detailed = extract_mesh(voxels)
+    progress.check()
+    mesh = finish_mesh(detailed, settings.faces)
+    progress.finished("mesh")
+    progress.started("bake")
+    levels = [unwrap(mesh, settings.texture_size, progress.check)]
+    for share in LEVEL_SHARES[1 : settings.lods]:
+        progress.check()
+        levels.append(coarser_level(levels[-1], round(share * len(levels[0].faces)), settings.texture_size))
+    progress.check()
+    material = bake_textures(levels[0], detailed, voxels, settings, partial(progress.step, "bake"))
+    return Baked(levels, material, len(detailed.faces))
+
+
+def write_baked(path: str | os.PathLike[str], baked: Baked, settings: BakeSettings) -> None:
+    """Writes the GLB, in place: hand in a temporary name where a crash must not matter."""
+    write_glb(path, baked.levels, baked.material, texture_format=settings.texture_format)
+
+
+def bake_file(
+    vxz: str | os.PathLike[str], glb: str | os.PathLike[str], settings: BakeSettings, progress: Progress
+) -> dict[str, Any]:
+    """Bakes an O-Voxel file into a GLB, in place, and returns its statistics.
+
+    Raises:
+        GenesisError: BAD_ASSET for an unreadable file, and as of `bake_voxels`.
+        OSError: when the GLB cannot be written.
+    """
+    progress.started("mesh")
+    baked = bake_voxels(read_vxz(vxz), settings, progress)
+    write_baked(glb, baked, settings)
+    progress.finished("bake")
+    return baked.statistics()
+
+
+def _check_values(voxels: OVoxel) -> None:
+    if len(voxels.coords) == 0:
+        raise GenesisError(ErrorCode.EMPTY_STRUCTURE, "The O-Voxel has no cells.", "Use one with a surface.")
+    if voxels.attributes is None:
+        raise GenesisError(ErrorCode.BAD_MESH, "The O-Voxel carries no colours to bake.", "Run the texture stage.")
+    wrong = int((~torch.isfinite(voxels.attributes)).any(1).sum())
+    if wrong:
+        raise GenesisError(
+            ErrorCode.BAD_ASSET, f"{wrong} of the O-Voxel's cells have colours that are no numbers.", "Generate it again."
+        )
+
+
+def _moved(voxels: OVoxel, device: str) -> OVoxel:
+    tensors = {item.name: getattr(voxels, item.name) for item in dataclasses.fields(voxels)}
+    return OVoxel(**{name: value.to(device) if isinstance(value, torch.Tensor) else value for name, value in tensors.items()})
