@@ -64,7 +64,7 @@ class BakeSettings:
 
     faces: int = _number(50_000, 100, 2_000_000, "Triangles of the result at most", kind=int)
     texture_size: int = _number(1024, 64, 8192, "Width and height of the textures in pixels, a multiple of 4", kind=int)
-    normal_map: bool = _switch(False, "Keep the detail that fewer faces lose, in a normal map")
+    normal_map: bool = _switch(True, "Keep the detail that fewer faces lose, in a normal map")
     remesh: bool = _switch(False, "Rebuild the surface as a closed skin: no holes, no edges of three faces")
     solid: bool = _switch(False, "Close the surface so that it bounds a volume, as for 3D printing")
     lods: int = _number(
