@@ -165,7 +165,7 @@ def test_a_rebake_of_an_unfinished_asset_is_refused(asset: Asset) -> None:
 def test_after_a_crash_it_goes_on_at_the_unfinished_stage(
     asset: Asset, finished: Asset, model: Model, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
-    broken = {"shape": "sample_shape", "texture": "sample_texture", "voxels": "write_vxz", "mesh": "write_glb"}[stage]
+    broken = {"shape": "sample_shape", "texture": "sample_texture", "voxels": "write_vxz", "mesh": "write_baked"}[stage]
 
     def crash(*arguments: object, **keywords: object) -> None:
         raise RuntimeError("power cut")
