@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +22,7 @@ from PIL import Image
 from genesis_server.assets.files import explained, sync_file, sync_folder
 from genesis_server.assets.keys import file_hash
 from genesis_server.protocol.errors import ErrorCode, GenesisError
-from genesis_server.protocol.parameters import MAX_VIEWS, GenerateSettings
+from genesis_server.protocol.parameters import BACKGROUNDS, MAX_VIEWS, GenerateSettings
 
 SCHEMA = 1
 RECORD = "asset.json"
@@ -75,11 +75,19 @@ class Asset:
         self._record = record
 
     @classmethod
-    def create(cls, folder: str | Path, pictures: Sequence[Image.Image], settings: GenerateSettings, model_id: str) -> Asset:
+    def create(
+        cls,
+        folder: str | Path,
+        pictures: Sequence[Image.Image],
+        settings: GenerateSettings,
+        model_id: str,
+        backgrounds: Sequence[str] = (),
+    ) -> Asset:
         """A new asset, or an existing one given new pictures and settings (its stages then run again where they differ).
 
         Args:
             pictures: as `pipeline.picture.load_picture` returns them; several are views of one object.
+            backgrounds: what becomes of each picture's background; none, or an empty word, follows the setting.
 
         Raises:
             GenesisError: BAD_PARAMETER for no or too many pictures, BAD_ASSET for a folder that holds something else,
@@ -105,15 +113,23 @@ class Asset:
                 for i, picture in enumerate(pictures):
                     picture.save(side / f"input_{i}.png")
                 names = sorted(path.name for path in side.iterdir())
-                record["inputs"] = [{"file": name, "sha256": file_hash(side / name)} for name in names]
+                hashes = [file_hash(side / name) for name in names]
+                record["inputs"] = [
+                    {"file": name, "sha256": digest, "background": choice}
+                    for name, digest, choice in zip(names, hashes, _choices(backgrounds, len(names)), strict=True)
+                ]
                 asset._commit(side, record, record)
             for stale in set(folder.glob("input_*.png")) - {folder / name for name in names}:
                 stale.unlink()
         return asset
 
     @classmethod
-    def open(cls, folder: str | Path) -> Asset:
+    def open(cls, folder: str | Path, needed: Container[str] | None = None) -> Asset:
         """An existing asset, every file that it names checked for being there in full.
+
+        Args:
+            needed: stages whose files must be whole; one of the others that is damaged counts as not finished, so that it
+                is made again. None needs all.
 
         Raises:
             GenesisError: BAD_ASSET naming the damaged or missing file, NEWER_SCHEMA, NO_PERMISSION.
@@ -123,14 +139,17 @@ class Asset:
         for entry in asset._record["inputs"]:
             if not asset.path(entry["file"]).is_file():
                 raise damaged(asset.path(entry["file"]), "is missing")
-        for record in asset._stages().values():
-            for name, size in record.files.items():
-                path = asset.path(name)
-                if not path.is_file():
-                    raise damaged(path, "is missing")
-                if path.stat().st_size != size:
-                    raise damaged(path, f"has {path.stat().st_size} bytes instead of {size}")
+        for stage, record in asset._stages().items():
+            problem = asset._problem(record)
+            if problem is not None and (needed is None or stage in needed):
+                raise problem
+            if problem is not None:
+                del asset._record["stages"][stage]
         return asset
+
+    def imagined(self, settings: GenerateSettings, backgrounds: Sequence[str] = ()) -> Asset:
+        """This asset as it would be with other settings; nothing is written."""
+        return Asset(self.folder, {**self._record, "settings": settings.to_json(), "inputs": self._inputs(backgrounds)})
 
     @property
     def settings(self) -> GenerateSettings:
@@ -151,6 +170,11 @@ class Asset:
     def inputs(self) -> list[Path]:
         """The pictures, in order."""
         return [self.path(entry["file"]) for entry in self._record["inputs"]]
+
+    @property
+    def backgrounds(self) -> list[str]:
+        """What becomes of each picture's background: its own choice, or the setting."""
+        return [entry.get("background") or self.settings.background for entry in self._record["inputs"]]
 
     @property
     def input_hashes(self) -> list[str]:
@@ -175,9 +199,9 @@ class Asset:
         """The record of a finished stage, or None."""
         return self._stages().get(name)
 
-    def change(self, settings: GenerateSettings) -> None:
-        """Ask for other settings; the next generation runs what they change."""
-        self._rewrite({**self._record, "settings": settings.to_json()})
+    def change(self, settings: GenerateSettings, backgrounds: Sequence[str] = ()) -> None:
+        """Ask for other settings, and other backgrounds where there are any; the next generation runs what they change."""
+        self._rewrite({**self._record, "settings": settings.to_json(), "inputs": self._inputs(backgrounds)})
 
     def made_with(self, identity: str) -> None:
         """Note which weights the stages from now on are made with."""
@@ -203,6 +227,23 @@ class Asset:
                 {**self._record, "stages": others},
                 {**self._record, "stages": {**others, stage: finished.to_json()}},
             )
+
+    def _inputs(self, backgrounds: Sequence[str]) -> list[dict[str, Any]]:
+        entries = self._record["inputs"]
+        if not backgrounds:
+            return entries
+        choices = _choices(backgrounds, len(entries))
+        return [{**entry, "background": choice} for entry, choice in zip(entries, choices, strict=True)]
+
+    def _problem(self, record: StageRecord) -> GenesisError | None:
+        """What is wrong with the files of a stage."""
+        for name, size in record.files.items():
+            path = self.path(name)
+            if not path.is_file():
+                return damaged(path, "is missing")
+            if path.stat().st_size != size:
+                return damaged(path, f"has {path.stat().st_size} bytes instead of {size}")
+        return None
 
     def _stages(self) -> dict[str, StageRecord]:
         return {name: StageRecord(**values) for name, values in self._record["stages"].items()}
@@ -249,6 +290,21 @@ def damaged(path: Path, what: str) -> GenesisError:
     )
 
 
+def _choices(backgrounds: Sequence[str], pictures: int) -> list[str]:
+    """One word per picture.
+
+    Raises:
+        GenesisError: BAD_PARAMETER for an unknown word, or another number of them.
+    """
+    unknown = [choice for choice in backgrounds if choice and choice not in BACKGROUNDS]
+    if unknown or len(backgrounds) not in (0, pictures):
+        what = f"{unknown[0]!r}" if unknown else f"given {len(backgrounds)} times for {pictures} pictures"
+        raise GenesisError(
+            ErrorCode.BAD_PARAMETER, f"The background of a picture is {what}.", f"Use one of {', '.join(BACKGROUNDS)} for each."
+        )
+    return list(backgrounds) or [""] * pictures
+
+
 def _stages_of(folder: Path) -> dict[str, Any]:
     """Finished stages to keep when an asset is created where one may already be."""
     if not (folder / RECORD).exists():
@@ -260,7 +316,7 @@ def _stages_of(folder: Path) -> dict[str, Any]:
             )
         return {}
     try:
-        return Asset.open(folder)._record["stages"]
+        return Asset.open(folder, needed=())._record["stages"]
     except GenesisError as error:
         if error.code != ErrorCode.BAD_ASSET:
             raise
@@ -285,7 +341,7 @@ def _read_record(folder: Path) -> dict[str, Any]:
             )
         if schema != SCHEMA:
             raise ValueError(f"its schema is {schema!r}")
-        _check_settings(path, record["settings"])
+        _check_settings(path, record)
         for values in record["stages"].values():
             if not StageRecord(**values).key:
                 raise ValueError("a stage has no key")
@@ -300,9 +356,10 @@ def _read_record(folder: Path) -> dict[str, Any]:
     return record
 
 
-def _check_settings(path: Path, values: Any) -> None:
+def _check_settings(path: Path, record: Mapping[str, Any]) -> None:
     try:
-        GenerateSettings.from_json(values)
+        GenerateSettings.from_json(record["settings"])
+        _choices([entry.get("background", "") for entry in record["inputs"]], len(record["inputs"]))
     except GenesisError as error:
         raise damaged(path, f"is damaged ({error.message.rstrip('.')})") from error
 

@@ -47,23 +47,37 @@ def cut_out(picture: Image.Image, background: str, remover: BackgroundRemover, n
 
     Args:
         picture: any mode; RGBA with at least one transparent pixel brings its own mask.
-        background: "auto" or "keep" (`GenerateSettings.background`).
+        background: "auto", "remove" or "keep" (`GenerateSettings.background`).
         remover: asked only where there is no alpha to use.
         name: of the picture, for errors.
 
     Raises:
         GenesisError: NO_FOREGROUND when nothing, or only a single pixel, is left.
     """
+    visible, how = cut_out_visibly(picture, background, remover, name)
+    return Cutout(_premultiply(visible), how)
+
+
+def cut_out_visibly(
+    picture: Image.Image, background: str, remover: BackgroundRemover, name: str = "The picture"
+) -> tuple[Image.Image, str]:
+    """The cutout as people want to see it, RGBA on a transparent ground, and how the background went; as `cut_out`."""
     has_alpha = _has_alpha(picture)
     picture = _downscale(picture)
-    if has_alpha:
+    if has_alpha and background != "remove":
         how, masked = "alpha", picture
     elif background == "keep":
         how, masked = "kept", picture.convert("RGB").convert("RGBA")
     else:
-        removal = remover.remove(picture.convert("RGB"))
+        removal = remover.remove(_on_white(picture) if has_alpha else picture.convert("RGB"))
         how, masked = removal.method, removal.picture
-    return Cutout(_premultiply(masked.crop(_square_box(np.asarray(masked.getchannel("A")), how, name))), how)
+    return masked.crop(_square_box(np.asarray(masked.getchannel("A")), how, name)), how
+
+
+def _on_white(picture: Image.Image) -> Image.Image:
+    """A picture whose own alpha is not to be trusted, as a viewer shows it."""
+    ground = Image.new("RGBA", picture.size, "white")
+    return Image.alpha_composite(ground, picture).convert("RGB")
 
 
 def _has_alpha(picture: Image.Image) -> bool:

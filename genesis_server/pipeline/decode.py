@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import torch
 
+from genesis_server.networks.dual_grid_vae import DualGridVoxels
 from genesis_server.ovoxel.voxels import OVoxel
 from genesis_server.pipeline.latents import Latent
 from genesis_server.pipeline.model import SHAPE_DECODER, TEXTURE_DECODER, Model
@@ -13,15 +14,23 @@ from genesis_server.protocol.errors import ErrorCode, GenesisError, Remedy
 from genesis_server.sparse.tensor import SparseTensor
 
 
-def decode(model: Model, shape: Latent, texture: Latent) -> list[OVoxel]:
+def decode_shape(model: Model, shape: Latent) -> DualGridVoxels:
+    """The voxels of a shape latent, all samples together, on the model's device."""
+    with model.network(SHAPE_DECODER) as decoder, torch.inference_mode():
+        return decoder(SparseTensor(shape.feats.to(model.device), shape.coords.to(model.device)))
+
+
+def decode(model: Model, shape: Latent, texture: Latent, voxels: DualGridVoxels | None = None) -> list[OVoxel]:
     """One O-Voxel per sample, on the model's device; attributes are not clamped.
+
+    Args:
+        voxels: of `decode_shape`, where they are known already.
 
     Raises:
         GenesisError: EMPTY_STRUCTURE when the decoder subdivides everything away.
     """
     coords = shape.coords.to(model.device)
-    with model.network(SHAPE_DECODER) as decoder, torch.inference_mode():
-        voxels = decoder(SparseTensor(shape.feats.to(model.device), coords))
+    voxels = voxels or decode_shape(model, shape)
     with model.network(TEXTURE_DECODER) as decoder, torch.inference_mode():
         latent = SparseTensor(texture.feats.to(model.device), coords)
         attributes = decoder(latent, guide_subs=voxels.subs).feats.float() * 0.5 + 0.5

@@ -7,7 +7,7 @@ One call serves everything: a first generation, resuming one that stopped, anoth
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import torch
@@ -17,21 +17,24 @@ from genesis_server.assets import Asset
 from genesis_server.assets.asset import StageWriter
 from genesis_server.assets.keys import file_hash, stage_key
 from genesis_server.assets.tensors import load_tensors, save_tensors
+from genesis_server.networks.dual_grid_vae import DualGridVoxels
 from genesis_server.ovoxel.vxz import read_vxz, write_vxz
 from genesis_server.pipeline.bake import bake_voxels, write_baked
 from genesis_server.pipeline.conditioning import Conditioning, encode
 from genesis_server.pipeline.cutout import cut_out
-from genesis_server.pipeline.decode import decode
+from genesis_server.pipeline.decode import decode, decode_shape
 from genesis_server.pipeline.latents import Latent, Sampling, Structure, seeded
 from genesis_server.pipeline.model import ENCODER, Model
 from genesis_server.pipeline.picture import load_picture
 from genesis_server.pipeline.plan import Plan
+from genesis_server.pipeline.preview import mesh_preview, voxel_preview
 from genesis_server.pipeline.progress import Progress
 from genesis_server.pipeline.shape import sample_shape, skip_shape_noise
 from genesis_server.pipeline.structure import sample_structure, structure_noise
 from genesis_server.pipeline.texture import sample_texture
 from genesis_server.protocol.errors import ErrorCode, GenesisError
 from genesis_server.protocol.events import Event
+from genesis_server.protocol.messages import Preview
 from genesis_server.protocol.parameters import GenerateSettings, SamplerSettings
 from genesis_server.report.render import render_thumbnail
 
@@ -41,7 +44,12 @@ VOXELS_FILE, MODEL_FILE, THUMBNAIL_FILE = "ovoxel.vxz", "model.glb", "thumbnail.
 
 
 def generate(
-    asset: Asset, model: Model | None, on_event: Callable[[Event], None], cancelled: Callable[[], bool] = lambda: False
+    asset: Asset,
+    model: Model | None,
+    on_event: Callable[[Event], None],
+    cancelled: Callable[[], bool] = lambda: False,
+    expected: Mapping[str, float] | None = None,
+    on_preview: Callable[[Preview], None] | None = None,
 ) -> None:
     """Bring an asset to what its settings ask for.
 
@@ -49,32 +57,40 @@ def generate(
         model: None to make only mesh and textures anew, from the O-Voxel as it is stored; no weights are needed then.
         on_event: told of stages, steps and notes.
         cancelled: asked between steps.
+        expected: seconds of each reported stage, for honest progress.
+        on_preview: shown the structure and the bare shape as soon as they are there.
 
     Raises:
         GenesisError: CANCELLED, EMPTY_STRUCTURE, NO_FOREGROUND, DISK_FULL and whatever else stops it; every
             stage finished until then is kept, and the next call goes on after it.
     """
     stages = stages_to_run(asset, model)
-    if model is None and stages[:1] not in ([], ["mesh"]):
+    if model is None and asset.stage("voxels") is None:
         raise GenesisError(
             ErrorCode.BAD_ASSET,
-            f"{asset.folder} has no finished O-Voxel to bake: its stage {stages[0]!r} has not run.",
+            f"{asset.folder} has no finished O-Voxel to bake.",
             "Generate the asset first.",
         )
-    reported = [name for stage in stages for name in ((stage, "bake") if stage == "mesh" else (stage,))]
-    _Generation(asset, model, Progress(reported, on_event, cancelled)).run(stages)
+    progress = Progress(reported_stages(asset, model), on_event, cancelled, expected)
+    _Generation(asset, model, progress, on_preview).run(stages)
+
+
+def reported_stages(asset: Asset, model: Model | None) -> list[str]:
+    """`stages_to_run` by the names under which progress is told: the bake is one of its own."""
+    return [name for stage in stages_to_run(asset, model) for name in ((stage, "bake") if stage == "mesh" else (stage,))]
 
 
 def stages_to_run(asset: Asset, model: Model | None) -> list[str]:
     """The stages that `generate` would run: all from the first one whose key differs.
 
-    Without a model the stages above the mesh are taken as they are; they are only found missing.
+    Without a model only the mesh is looked at; the stages above it are taken as they are.
     """
     wanted = wanted_keys(asset, model)
-    for index, stage in enumerate(STAGES):
+    looked_at = STAGES if model is not None else STAGES[-1:]
+    for index, stage in enumerate(looked_at):
         record = asset.stage(stage)
         if record is None or record.key != wanted[stage]:
-            return list(STAGES[index:])
+            return list(looked_at[index:])
     return []
 
 
@@ -90,10 +106,14 @@ def wanted_keys(asset: Asset, model: Model | None) -> dict[str, str]:
     else:
         pictures = [file_hash(path) for path in asset.inputs]
         # another background remover matters only to pictures without alpha of their own
-        opaque = any(Image.open(path).mode != "RGBA" for path in asset.inputs)
-        remover = model.remover_name if opaque and settings.background == "auto" else ""
+        choices = asset.backgrounds
+        asked = any(
+            choice == "remove" or (choice == "auto" and Image.open(path).mode != "RGBA")
+            for path, choice in zip(asset.inputs, choices, strict=True)
+        )
+        remover = model.remover_name if asked else ""
         ingredients = {
-            "cutout": {"pictures": pictures, "background": settings.background, "remover": remover},
+            "cutout": {"pictures": pictures, "background": choices, "remover": remover},
             "structure": {
                 "model": model.identity,
                 "seed": settings.seed,
@@ -115,8 +135,10 @@ def wanted_keys(asset: Asset, model: Model | None) -> dict[str, str]:
 class _Generation:
     """One run over an asset, holding what later stages can use without reading it again."""
 
-    def __init__(self, asset: Asset, model: Model | None, progress: Progress) -> None:
-        self.asset, self.model, self.progress = asset, model, progress
+    def __init__(
+        self, asset: Asset, model: Model | None, progress: Progress, on_preview: Callable[[Preview], None] | None = None
+    ) -> None:
+        self.asset, self.model, self.progress, self.on_preview = asset, model, progress, on_preview
         self.settings: GenerateSettings = asset.settings
         self.plan: Plan | None = None
         self._generator: torch.Generator | None = None
@@ -124,6 +146,7 @@ class _Generation:
         self._structure: Structure | None = None
         self._shape: Latent | None = None
         self._texture: Latent | None = None
+        self._decoded: DualGridVoxels | None = None
 
     def run(self, stages: list[str]) -> None:
         if self.model is not None:
@@ -143,12 +166,23 @@ class _Generation:
             with self.asset.replacing(stage, keys[stage]) as writer:
                 steps[stage](writer)
             self.progress.finished("bake" if stage == "mesh" else stage)
+            if self.on_preview is not None:
+                self._show(stage)
+
+    def _show(self, stage: str) -> None:
+        if stage == "structure":
+            self.on_preview(voxel_preview(self._structure))
+        elif stage == "shape":
+            decoded = decode_shape(self.model, self._shape)
+            if (preview := mesh_preview(decoded, self._shape.resolution)) is not None:
+                self.on_preview(preview)
+            self._decoded = None if self.model.low_vram else decoded  # wanted after the texture, if there is room to keep it
 
     def _cut_out(self, writer: StageWriter) -> None:
         methods = []
         for index, path in enumerate(self.asset.inputs):
             name = f"Picture {index + 1}" if len(self.asset.inputs) > 1 else "The picture"
-            cutout = cut_out(load_picture(path), self.settings.background, self.model.remover(), name)
+            cutout = cut_out(load_picture(path), self.asset.backgrounds[index], self.model.remover(), name)
             cutout.picture.save(writer.file(f"cutout_{index}.png"))
             methods.append(cutout.background)
             if "no weights" in cutout.background:
@@ -206,8 +240,8 @@ class _Generation:
 
     def _decode(self, writer: StageWriter) -> None:
         texture = self._texture or _load_latent(self.asset, TEXTURE_FILE)
-        voxels = decode(self.model, self._known_shape(), texture)[0]
-        self._structure = self._shape = self._texture = None
+        voxels = decode(self.model, self._known_shape(), texture, self._decoded)[0]
+        self._structure = self._shape = self._texture = self._decoded = None
         write_vxz(writer.file(VOXELS_FILE), voxels)
         writer.statistics.update(voxels=len(voxels.coords), resolution=voxels.resolution)
 

@@ -16,25 +16,29 @@ from pathlib import Path
 
 import zmq
 
+from genesis_server.protocol.codec import decode, encode
 from genesis_server.protocol.connection import Connection, default_connection_file, read_connection
 from genesis_server.protocol.errors import ErrorCode, GenesisError, Remedy
 from genesis_server.protocol.messages import (
     MAX_FRAME,
     Answer,
+    CutOut,
+    Estimate,
     Failure,
     Hello,
     JobEvent,
     Message,
     Ping,
+    Preview,
     Request,
     Unwatch,
     Watch,
     Welcome,
-    decode,
-    encode,
 )
 
 REQUEST_TIMEOUT = 5.0  # seconds; the server answers in milliseconds
+WORKER_TIMEOUT = 90.0  # for what a worker answers, which may have to start first
+_ASKS_WORKER = (CutOut, Estimate)
 PING_AFTER = 1.0  # seconds of silence before the client asks whether the server is there
 PONG_WITHIN = 5.0  # seconds; longer than a busy machine ever delays the supervisor
 RECONNECT_EVERY = 1.0  # seconds between looks at the connection file while there is no server
@@ -43,10 +47,10 @@ HEARTBEAT_MS, HEARTBEAT_TIMEOUT_MS = 1000, 3000
 
 @dataclass(frozen=True)
 class Received:
-    """What `Client.poll` gives: an answer with the id of its request, or an event with an empty id."""
+    """What `Client.poll` gives: an answer with the id of its request; an event or a preview with an empty id."""
 
     request: str
-    message: Answer | JobEvent
+    message: Answer | JobEvent | Preview
 
 
 class Client:
@@ -66,7 +70,7 @@ class Client:
         self._pending: dict[str, float] = {}  # request id -> time at which it is given up
         self._own: set[str] = set()  # pending requests of the client itself: pings, hello, watching again
         self._queue: deque[Received] = deque()
-        self._watched: set[str] = set()
+        self._watched: dict[str, Watch] = {}
         self._heard = self._tried = 0.0
 
     @property
@@ -94,7 +98,7 @@ class Client:
                 raise _no_answer()
         return self.server
 
-    def send(self, message: Request, timeout: float = REQUEST_TIMEOUT) -> str:
+    def send(self, message: Request, timeout: float | None = None) -> str:
         """Sends a request without waiting; its answer comes from `poll` under the returned id, a Failure after `timeout`.
 
         Raises:
@@ -102,11 +106,11 @@ class Client:
         """
         if self._socket is None:
             self._open()
-        request_id = self._send(message, timeout)
+        request_id = self._send(message, _patience(message) if timeout is None else timeout)
         if isinstance(message, Watch):
-            self._watched.add(message.job)
+            self._watched[message.job] = message
         elif isinstance(message, Unwatch):
-            self._watched.discard(message.job)
+            self._watched.pop(message.job, None)
         return request_id
 
     def poll(self) -> list[Received]:
@@ -125,12 +129,13 @@ class Client:
         items, self._queue = list(self._queue), deque()
         return items
 
-    def request(self, message: Request, timeout: float = REQUEST_TIMEOUT) -> Answer:
+    def request(self, message: Request, timeout: float | None = None) -> Answer:
         """Sends a request and waits for its answer; events that arrive meanwhile are kept for `poll`.
 
         Raises:
             GenesisError: what the server refused it with, or NOT_CONNECTED.
         """
+        timeout = _patience(message) if timeout is None else timeout
         if self.server is None:
             self.connect(timeout)
         request_id, deadline = self.send(message, timeout), time.monotonic() + timeout
@@ -208,7 +213,7 @@ class Client:
             self._take(request_id, message)
 
     def _take(self, request_id: str, message: Message) -> None:
-        if isinstance(message, JobEvent):
+        if isinstance(message, (JobEvent, Preview)):
             self._queue.append(Received("", message))
         elif self._pending.pop(request_id, None) is None:
             pass  # the answer to a request that was given up
@@ -218,8 +223,8 @@ class Client:
             self._own.discard(request_id)
             if isinstance(message, Welcome):
                 self.server = message
-                for job in self._watched:
-                    self._send(Watch(job), REQUEST_TIMEOUT)  # its answer reaches `poll`: the jobs as they are now
+                for watch in self._watched.values():
+                    self._send(watch, REQUEST_TIMEOUT)  # its answer reaches `poll`: the jobs as they are now
             elif isinstance(message, Failure):
                 self._queue.append(Received("", message))
 
@@ -236,6 +241,10 @@ class Client:
                 self._queue.append(Received(request_id, Failure(_no_answer().to_json())))
         if now - self._heard > PING_AFTER and not self._own:
             self._own.add(self._send(Ping(), PONG_WITHIN))
+
+
+def _patience(message: Request) -> float:
+    return WORKER_TIMEOUT if isinstance(message, _ASKS_WORKER) else REQUEST_TIMEOUT
 
 
 def _dealer(context: zmq.Context, connection: Connection) -> zmq.Socket:

@@ -20,6 +20,7 @@ from genesis_server.protocol.messages import PROTOCOL_VERSION
 
 HOME_VARIABLE = "GENESIS_HOME"
 CONNECTION_FILE = "server.json"
+REMOTE = 0  # as the process of a server on another machine, which cannot be looked at
 MAX_CONNECTION_FILE = 65536  # bytes; a real one has a few hundred
 _STILL_ACTIVE = 259  # exit code of a running process (Windows)
 _QUERY_LIMITED_INFORMATION = 0x1000
@@ -50,7 +51,7 @@ class Connection:
         protocol: protocol version of the server.
         address: `tcp://127.0.0.1:<port>`.
         server_key, client_public, client_secret: CURVE keys, Z85 text of 40 characters.
-        pid: the server's process.
+        pid: the server's process; REMOTE for one on another machine.
         version: the server's release.
     """
 
@@ -80,7 +81,7 @@ def read_connection(path: Path) -> Connection:
     values = values if isinstance(values, dict) else {}
     protocol, pid = values.get("protocol"), values.get("pid")
     # first of all, for a server of another release may have left it too
-    if type(pid) is int and not process_alive(pid):
+    if type(pid) is int and pid != REMOTE and not process_alive(pid):
         raise _no_server(f"The connection file {path} was left by process {pid}, which is gone.")
     if isinstance(protocol, int) and protocol != PROTOCOL_VERSION:
         raise GenesisError(

@@ -13,6 +13,7 @@ from genesis_server.protocol.errors import ErrorCode, GenesisError
 
 # In order of work; the last two are one unit of resume (docs/architecture.md, "The asset folder").
 REPORTED_STAGES = ("cutout", "structure", "shape", "texture", "voxels", "mesh", "bake")
+DOWNLOAD_STAGE = "download"  # the only stage of a job that brings weights
 
 
 class EventKind(StrEnum):
@@ -30,11 +31,12 @@ class Event:
 
     Attributes:
         kind: what happened.
-        stage: one of REPORTED_STAGES.
+        stage: one of REPORTED_STAGES, or DOWNLOAD_STAGE.
         fraction: of the whole generation, 0..1, never falling.
         step, steps: finished and total steps within the stage; 0, 0 where the stage has no steps.
         seconds: time the stage took, on STAGE_FINISHED.
-        note: a sentence for the user, on NOTE.
+        note: a sentence for the user.
+        remaining: seconds until the end of the job, as far as earlier runs tell; negative where nobody knows.
     """
 
     kind: EventKind
@@ -44,6 +46,7 @@ class Event:
     steps: int = 0
     seconds: float = 0.0
     note: str = ""
+    remaining: float = -1.0
 
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
@@ -60,6 +63,6 @@ class Event:
             event = cls(**{**fields, "kind": EventKind(fields["kind"])})
         except (KeyError, TypeError, ValueError) as error:
             raise GenesisError(ErrorCode.BAD_MESSAGE, f"An event could not be read: {error}.") from error
-        if event.stage not in REPORTED_STAGES:
+        if event.stage not in (*REPORTED_STAGES, DOWNLOAD_STAGE):
             raise GenesisError(ErrorCode.BAD_MESSAGE, f"An event names the stage {event.stage!r}, which does not exist.")
         return event

@@ -1,382 +1,162 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The messages between a client and the server: typed, versioned, capped in size, validated field by field.
+"""The messages between a client and the server: typed, versioned, capped in size; `codec` puts them on the wire.
 
-A message travels as one JSON header frame, followed by one raw frame for each field of type `bytes` that is not empty:
-
-    {"v": 1, "kind": "submit", "id": "<request id>", "body": {...}, "frames": ["<field>", ...]}
-
-`v`, `kind` and `id` keep their place in every version, so that two versions can at least tell each other that they differ.
-A header with a field that is missing, unknown or of another type is refused as a whole; nothing received is ever evaluated.
+Fields of type `bytes` travel as raw frames of their own. What there is to ask is in `requests`, what there is to say in
+`answers`; this page has all names together, and the word by which each is called on the wire.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import math
-import types
-import typing
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import Any
+from genesis_server.protocol.answers import (
+    Answer,
+    CutoutMade,
+    Done,
+    Failure,
+    FilePart,
+    Forecast,
+    JobEvent,
+    JobInfo,
+    Jobs,
+    JobState,
+    LogText,
+    ModelInfo,
+    Models,
+    Preview,
+    ServerInfo,
+    Uploaded,
+    Welcome,
+)
+from genesis_server.protocol.requests import (
+    CUTOUT_SIZE,
+    MAX_GROUP,
+    MAX_LOG_LINES,
+    AskModels,
+    AskServer,
+    Cancel,
+    Configure,
+    CutOut,
+    Download,
+    Estimate,
+    Fetch,
+    Hello,
+    JobRequest,
+    ListJobs,
+    Log,
+    Move,
+    Ping,
+    Rebake,
+    Regenerate,
+    Request,
+    Retry,
+    Shutdown,
+    Status,
+    Submit,
+    TextureMesh,
+    Unwatch,
+    Upload,
+    Watch,
+)
 
-from genesis_server.protocol.errors import ErrorCode, GenesisError
-from genesis_server.protocol.presets import DEFAULT_PRESET
-
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 MAX_HEADER = 1 << 20  # bytes; a list of 200 jobs with long errors stays below it
-MAX_FRAME = 16 << 20  # bytes; a thumbnail has a few hundred thousand
+MAX_FRAME = 16 << 20  # bytes; a thumbnail has a few hundred thousand, a preview of 20,000 faces half a million
 MAX_LISTED_JOBS = 200
 MAX_ID = 64  # characters of a request id
 
-
-class JobState(StrEnum):
-    """Where a job is in its life."""
-
-    QUEUED = "queued"
-    RUNNING = "running"
-    FINISHED = "finished"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-    @property
-    def over(self) -> bool:
-        """Whether nothing more will happen to the job by itself."""
-        return self in (JobState.FINISHED, JobState.FAILED, JobState.CANCELLED)
-
-
-# ---- requests ----
-
-
-@dataclass(frozen=True)
-class Hello:
-    """First request of a client; answered by Welcome."""
-
-    client: str
-
-
-@dataclass(frozen=True)
-class Ping:
-    """Asks whether the server still answers; answered by Done."""
-
-
-@dataclass(frozen=True)
-class Submit:
-    """Make an asset from pictures; answered by Jobs with the new job.
-
-    Attributes:
-        pictures: absolute paths; several are views of one object.
-        asset: absolute path of the `.genesis` folder, or a plain name for a new folder in the server's own place.
-        model: model id: `mini`, a folder, or a Hub repository.
-        preset: name of a preset, the starting point of the settings.
-        changes: settings by dotted name on top of the preset, such as {"shape.guidance_strength": 5, "seed": 3}.
-    """
-
-    pictures: tuple[str, ...]
-    asset: str
-    model: str = "mini"
-    preset: str = DEFAULT_PRESET
-    changes: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Rebake:
-    """Mesh and textures again from a finished asset's folder; `changes` may name `bake.*` only. Answered by Jobs."""
-
-    asset: str
-    changes: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Regenerate:
-    """An existing asset with changed settings: stages that the change does not touch are kept. Answered by Jobs."""
-
-    asset: str
-    changes: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class ListJobs:
-    """The newest jobs, newest first, MAX_LISTED_JOBS at most; answered by Jobs."""
-
-
-@dataclass(frozen=True)
-class Status:
-    """One job as it is now; answered by Jobs."""
-
-    job: str
-
-
-@dataclass(frozen=True)
-class Watch:
-    """Sends this client the events of a job from now on, of all jobs for an empty id; answered by Jobs as they are now."""
-
-    job: str = ""
-
-
-@dataclass(frozen=True)
-class Unwatch:
-    """Ends a Watch of the same id; answered by Done."""
-
-    job: str = ""
-
-
-@dataclass(frozen=True)
-class Cancel:
-    """Stops a queued or running job, keeping its finished stages; answered by Jobs at once, the end comes as an event."""
-
-    job: str
-
-
-@dataclass(frozen=True)
-class Retry:
-    """Queues a failed or cancelled job again; answered by Jobs."""
-
-    job: str
-
-
-@dataclass(frozen=True)
-class Shutdown:
-    """Ends the server; a running job is queued again for the next start. Answered by Done."""
-
-
-# ---- answers ----
-
-
-@dataclass(frozen=True)
-class Welcome:
-    """Answer to Hello: the server's version, process, log file and worker ("starting", "idle", "busy", "stopped")."""
-
-    version: str
-    pid: int
-    log: str
-    worker: str
-
-
-@dataclass(frozen=True)
-class Done:
-    """The request was carried out and has no other answer."""
-
-
-@dataclass(frozen=True)
-class Failure:
-    """The request was refused; the error as `GenesisError.to_json` gives it."""
-
-    error: dict[str, Any]
-
-    def to_error(self) -> GenesisError:
-        """The error to raise or draw."""
-        return GenesisError.from_json(self.error)
-
-
-@dataclass(frozen=True)
-class JobInfo:
-    """One job.
-
-    Attributes:
-        id, kind: identifier; "generate", "rebake" or "regenerate".
-        state: see JobState.
-        asset: absolute path of the asset's folder.
-        model: model id; empty where the asset's own is used.
-        stage, step, steps, fraction: progress as in `events.Event`.
-        message: the last note for the user.
-        attempts: times a worker has begun it.
-        error: as `GenesisError.to_json`, where it failed.
-        created, started, finished: seconds since 1970; 0 where it has not happened.
-    """
-
-    id: str
-    kind: str
-    state: JobState
-    asset: str
-    model: str = ""
-    stage: str = ""
-    step: int = 0
-    steps: int = 0
-    fraction: float = 0.0
-    message: str = ""
-    attempts: int = 0
-    error: dict[str, Any] | None = None
-    created: float = 0.0
-    started: float = 0.0
-    finished: float = 0.0
-
-
-@dataclass(frozen=True)
-class Jobs:
-    """Answer to every request about jobs."""
-
-    jobs: tuple[JobInfo, ...]
-
-
-@dataclass(frozen=True)
-class JobEvent:
-    """Something happened to a watched job; comes without a request.
-
-    Attributes:
-        sequence: counts the events of one job, 1, 2, ... since the server's start; a gap means that events were lost.
-        kind: one of `events.EventKind`, or "state" for a change of state.
-        job: the job after the event.
-        seconds: time the stage took, on "stage_finished".
-        thumbnail: PNG bytes of the result, when the job has finished.
-    """
-
-    sequence: int
-    kind: str
-    job: JobInfo
-    seconds: float = 0.0
-    thumbnail: bytes = b""
-
-
-Request = Hello | Ping | Submit | Rebake | Regenerate | ListJobs | Status | Watch | Unwatch | Cancel | Retry | Shutdown
-Answer = Welcome | Done | Failure | Jobs
-Message = Request | Answer | JobEvent
+Message = Request | Answer | JobEvent | Preview
 
 KINDS: dict[str, type] = {
-    "hello": Hello,
-    "ping": Ping,
     "submit": Submit,
+    "texture_mesh": TextureMesh,
     "rebake": Rebake,
     "regenerate": Regenerate,
+    "download": Download,
     "list": ListJobs,
     "status": Status,
     "watch": Watch,
     "unwatch": Unwatch,
     "cancel": Cancel,
     "retry": Retry,
+    "move": Move,
+    "hello": Hello,
+    "ping": Ping,
+    "estimate": Estimate,
+    "cut_out": CutOut,
+    "ask_server": AskServer,
+    "configure": Configure,
+    "ask_models": AskModels,
+    "log": Log,
     "shutdown": Shutdown,
+    "upload": Upload,
+    "fetch": Fetch,
     "welcome": Welcome,
     "done": Done,
     "failure": Failure,
     "jobs": Jobs,
+    "forecast": Forecast,
+    "cutout_made": CutoutMade,
+    "server_info": ServerInfo,
+    "models": Models,
+    "log_text": LogText,
+    "uploaded": Uploaded,
+    "file_part": FilePart,
     "event": JobEvent,
+    "preview": Preview,
 }
-_NAMES = {cls: name for name, cls in KINDS.items()}
+PARTS = (JobInfo, ModelInfo)  # of messages, never one by themselves
 
-
-def encode(message: Message, request_id: str = "") -> list[bytes]:
-    """The frames of a message: the header, then its raw frames."""
-    body = {item.name: getattr(message, item.name) for item in dataclasses.fields(message)}
-    raw = {name: body.pop(name) for name in list(body) if isinstance(body[name], bytes)}
-    raw = {name: value for name, value in raw.items() if value}
-    header = {
-        "v": PROTOCOL_VERSION,
-        "kind": _NAMES[type(message)],
-        "id": request_id,
-        "body": {name: _plain(value) for name, value in body.items()},
-        "frames": list(raw),
-    }
-    return [json.dumps(header, allow_nan=False).encode(), *raw.values()]
-
-
-def decode(frames: Sequence[bytes]) -> tuple[str, Message]:
-    """The request id and message of received frames.
-
-    Raises:
-        GenesisError: VERSION_MISMATCH for another protocol version, BAD_MESSAGE for anything else that is not a message.
-    """
-    header = _read_header(frames)
-    version = header.get("v")
-    if version != PROTOCOL_VERSION:
-        raise GenesisError(
-            ErrorCode.VERSION_MISMATCH,
-            f"The other side speaks protocol version {str(version)[:20]}, this side speaks {PROTOCOL_VERSION}.",
-            "Update Genesis so that the Blender extension and the server come from the same release.",
-        )
-    if set(header) != {"v", "kind", "id", "body", "frames"}:
-        raise _bad(f"the header has the fields {', '.join(sorted(header))[:200]}")
-    kind, names = header["kind"], header["frames"]
-    if not isinstance(kind, str) or kind not in KINDS:
-        raise _bad(f"{str(kind)[:40]!r} is not a kind of message")
-    if not isinstance(names, list) or len(names) != len(frames) - 1:
-        raise _bad("the number of raw frames is not what the header says")
-    cls, body = KINDS[kind], header["body"]
-    if not isinstance(body, dict):
-        raise _bad(f"the body of {kind} is not a group of fields")
-    for name, frame in zip(names, frames[1:], strict=True):
-        if not isinstance(name, str) or name in body or _hints(cls).get(name) is not bytes:
-            raise _bad(f"{kind} has no raw frame {str(name)[:40]!r}")
-        body[name] = frame
-    return request_id_of(frames), _build(cls, body, kind)
-
-
-def request_id_of(frames: Sequence[bytes]) -> str:
-    """The request id of a message that may be of another version or broken; empty where there is none."""
-    try:
-        request_id = _read_header(frames).get("id")
-    except GenesisError:
-        return ""
-    return request_id if isinstance(request_id, str) and len(request_id) <= MAX_ID else ""
-
-
-def _read_header(frames: Sequence[bytes]) -> dict[str, Any]:
-    if not frames or len(frames[0]) > MAX_HEADER or any(len(frame) > MAX_FRAME for frame in frames[1:]):
-        raise _bad("its size is outside the limits")
-    try:
-        header = json.loads(frames[0], parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        raise _bad(f"its header is not JSON ({str(error)[:80]})") from None
-    if not isinstance(header, dict):
-        raise _bad("its header is not a group of fields")
-    return header
-
-
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not a number")
-
-
-def _build(cls: type, values: Any, where: str) -> Any:
-    """A `cls` from plain values whose every field has been checked against its annotation."""
-    if not isinstance(values, Mapping):
-        raise _bad(f"{where} is {values!r:.40}, not a group of fields")
-    hints = _hints(cls)
-    unknown = set(values) - set(hints)
-    if unknown:
-        raise _bad(f"{where} has no field {sorted(unknown)[0][:40]!r}")
-    required = {f.name for f in dataclasses.fields(cls) if f.default is f.default_factory is dataclasses.MISSING}
-    missing = required - set(values)
-    if missing:
-        raise _bad(f"{where} needs the field {sorted(missing)[0]!r}")
-    return cls(**{name: _check(hints[name], value, f"{where}.{name}") for name, value in values.items()})
-
-
-def _check(hint: Any, value: Any, where: str) -> Any:
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin is types.UnionType:
-        return None if value is None else _check(arguments[0], value, where)
-    if dataclasses.is_dataclass(hint):
-        return _build(hint, value, where)
-    if origin is tuple and isinstance(value, list):
-        return tuple(_check(arguments[0], item, where) for item in value)
-    if origin is dict and isinstance(value, dict):
-        return value
-    if origin is None and issubclass(hint, StrEnum):
-        if isinstance(value, str) and value in set(hint):
-            return hint(value)
-    elif hint is float and isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300:
-        return float(value)
-    elif origin is None and type(value) is hint:
-        return value
-    raise _bad(f"{where} is {value!r:.60}")
-
-
-def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value):
-        return {item.name: _plain(getattr(value, item.name)) for item in dataclasses.fields(value)}
-    if isinstance(value, (tuple, list)):
-        return [_plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        raise _bad(f"{value} cannot be sent")
-    return value
-
-
-_HINTS: dict[type, dict[str, Any]] = {cls: typing.get_type_hints(cls) for cls in (*KINDS.values(), JobInfo)}
-
-
-def _hints(cls: type) -> dict[str, Any]:
-    return _HINTS[cls]
-
-
-def _bad(reason: str) -> GenesisError:
-    return GenesisError(ErrorCode.BAD_MESSAGE, f"A message was refused: {reason}.", "Update Genesis on both sides.")
+__all__ = [
+    "Answer",
+    "AskModels",
+    "AskServer",
+    "CUTOUT_SIZE",
+    "Cancel",
+    "Configure",
+    "CutOut",
+    "CutoutMade",
+    "Done",
+    "Download",
+    "Estimate",
+    "Failure",
+    "Fetch",
+    "FilePart",
+    "Forecast",
+    "Hello",
+    "JobEvent",
+    "JobInfo",
+    "JobRequest",
+    "JobState",
+    "Jobs",
+    "KINDS",
+    "ListJobs",
+    "Log",
+    "LogText",
+    "MAX_FRAME",
+    "MAX_GROUP",
+    "MAX_HEADER",
+    "MAX_ID",
+    "MAX_LISTED_JOBS",
+    "MAX_LOG_LINES",
+    "Message",
+    "ModelInfo",
+    "Models",
+    "Move",
+    "PARTS",
+    "PROTOCOL_VERSION",
+    "Ping",
+    "Preview",
+    "Rebake",
+    "Regenerate",
+    "Request",
+    "Retry",
+    "ServerInfo",
+    "Shutdown",
+    "Status",
+    "Submit",
+    "TextureMesh",
+    "Unwatch",
+    "Upload",
+    "Uploaded",
+    "Watch",
+    "Welcome",
+]

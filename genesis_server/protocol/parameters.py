@@ -19,6 +19,7 @@ from genesis_server.protocol.errors import ErrorCode, GenesisError
 SAMPLED_STAGES = ("structure", "shape", "texture")
 MAX_SEED = 2**31 - 1
 SWITCH_WORDS = {"true": True, "false": False, "yes": True, "no": False, "on": True, "off": False, "1": True, "0": False}
+BACKGROUNDS = ("auto", "remove", "keep")
 MAX_VIEWS = 16  # more pictures of one object than this is a mistaken folder, not views
 
 
@@ -87,15 +88,16 @@ class GenerateSettings:
     Attributes:
         seed: noise of all three stages.
         texture_seed: noise of the texture stage alone; None follows `seed`. A new one re-runs texture onward only.
-        background: "auto" keeps a picture's own alpha and otherwise removes the background, "keep" takes the picture as is.
+        background: of pictures that have no choice of their own: "auto" keeps a picture's own alpha and otherwise removes the
+            background, "remove" removes it in any case, "keep" takes the picture as it is.
     """
 
     seed: int = _number(0, 0, MAX_SEED, "The same seed gives the same object again", kind=int)
     texture_seed: int | None = _number(None, 0, MAX_SEED, "Another texture on the same shape", kind=int)
     background: str = _choice(
         "auto",
-        ("auto", "keep"),
-        "auto keeps the picture's transparency or removes the background; keep uses the picture as it is",
+        BACKGROUNDS,
+        "auto keeps a picture's transparency or removes the background; remove always removes; keep does nothing",
     )
     multi_view: str = _choice(
         "stochastic",

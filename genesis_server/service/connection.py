@@ -10,6 +10,7 @@ import os
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import zmq
 
@@ -44,12 +45,21 @@ def write_connection(path: Path, address: str, keys: Keys, version: str) -> None
     connection = Connection(
         PROTOCOL_VERSION, address, keys.server_public, keys.client_public, keys.client_secret, os.getpid(), version
     )
+    write_private(path, dataclasses.asdict(connection))
+
+
+def write_private(path: Path, values: dict[str, Any]) -> None:
+    """Writes a JSON file at once and whole, readable by the user alone.
+
+    Raises:
+        GenesisError: NO_PERMISSION or DISK_FULL.
+    """
     temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
     try:
         # on Windows the mode means nothing: the user's data folder is closed to others already
         handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
         with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(dataclasses.asdict(connection), file, indent=1)
+            json.dump(values, file, indent=1)
         os.replace(temporary, path)
     except OSError as error:
         temporary.unlink(missing_ok=True)

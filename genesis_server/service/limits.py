@@ -16,6 +16,7 @@ class Limits:
         start_seconds: until a worker must be ready; loading torch from a cold disk takes a minute.
         grace: seconds a cancelled job has to stop by itself; a sampler step of the large model on a CPU takes longer, a
             killed one loses only its unfinished stage.
+        idle_unload: seconds without a job after which the model leaves memory, unless a client says otherwise; 0 for never.
         silence: seconds without any event after which a job counts as hanging; baking 8192 px on a slow machine takes minutes.
     """
 
@@ -24,6 +25,7 @@ class Limits:
     start_seconds: float = 300.0
     grace: float = 10.0
     silence: float = 1800.0
+    idle_unload: float = 600.0
 
 
 DEFAULT_LIMITS = Limits()

@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from genesis_server.service.access import LOCAL, Access
 from genesis_server.service.limits import DEFAULT_LIMITS, Limits
 from genesis_server.service.supervisor import Supervisor
 from genesis_server.service.worker_process import WORKER_COMMAND
@@ -18,6 +19,7 @@ def serve(
     parent: int | None = None,
     worker_command: Sequence[str] = WORKER_COMMAND,
     limits: Limits = DEFAULT_LIMITS,
+    access: Access = LOCAL,
     on_ready: Callable[[str], None] = lambda address: None,
 ) -> None:
     """Serves; returns when stopped.
@@ -28,7 +30,7 @@ def serve(
     Raises:
         GenesisError: ALREADY_RUNNING, PORT_TAKEN, NO_PERMISSION where it cannot begin.
     """
-    supervisor = Supervisor(connection_file, port, parent, worker_command, limits)
+    supervisor = Supervisor(connection_file, port, parent, worker_command, limits, access)
     for name in ("SIGINT", "SIGTERM", "SIGBREAK"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), lambda *_: supervisor.stop())

@@ -16,12 +16,24 @@ import time
 from pathlib import Path
 from typing import Any
 
+from genesis_server.protocol.codec import decode, encode
 from genesis_server.protocol.errors import ErrorCode, GenesisError
-from genesis_server.protocol.messages import MAX_LISTED_JOBS, JobInfo, JobState, Rebake, Regenerate, Submit, decode, encode
+from genesis_server.protocol.messages import (
+    MAX_LISTED_JOBS,
+    Download,
+    JobInfo,
+    JobRequest,
+    JobState,
+    Rebake,
+    Regenerate,
+    Submit,
+    TextureMesh,
+)
 from genesis_server.service.faults import as_genesis_error
 from genesis_server.service.log import log
 
 STORE_FILE = "jobs.sqlite"
+DOWNLOAD = "download"  # the kind of job that another process does than the rest
 KEPT_JOBS = 1000  # finished ones beyond this are forgotten, oldest first
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (
@@ -29,11 +41,15 @@ CREATE TABLE IF NOT EXISTS jobs (
     id TEXT NOT NULL UNIQUE, kind TEXT NOT NULL, state TEXT NOT NULL, asset TEXT NOT NULL, model TEXT NOT NULL,
     stage TEXT NOT NULL, step INTEGER NOT NULL, steps INTEGER NOT NULL, fraction REAL NOT NULL, message TEXT NOT NULL,
     attempts INTEGER NOT NULL, error TEXT, created REAL NOT NULL, started REAL NOT NULL, finished REAL NOT NULL,
-    request BLOB NOT NULL
+    request BLOB NOT NULL, "group" TEXT NOT NULL DEFAULT '', place REAL NOT NULL DEFAULT 0
 )"""
-_COLUMNS = [item.name for item in dataclasses.fields(JobInfo)]
-_KIND = {Submit: "generate", Rebake: "rebake", Regenerate: "regenerate"}
-JobRequest = Submit | Rebake | Regenerate
+# of later releases than the first; `place` orders the jobs that wait, those with the same by number
+_ADDED = ("\"group\" TEXT NOT NULL DEFAULT ''", "place REAL NOT NULL DEFAULT 0")
+_LIVE = {"position", "eta"}  # known to the running server alone
+_COLUMNS = [item.name for item in dataclasses.fields(JobInfo) if item.name not in _LIVE]
+_QUOTED = ", ".join(f'"{name}"' for name in _COLUMNS)
+_KIND = {Submit: "generate", TextureMesh: "texture_mesh", Rebake: "rebake", Regenerate: "regenerate", Download: DOWNLOAD}
+_TYPICAL_OF = 5  # finished jobs of a kind whose mean time is what the next one is expected to take
 
 
 class JobStore:
@@ -53,6 +69,7 @@ class JobStore:
             self._database.execute("PRAGMA synchronous=NORMAL")
             self._database.execute("BEGIN EXCLUSIVE")
             self._database.execute(_SCHEMA)
+            self._migrate()
             self._database.execute("COMMIT")
         except sqlite3.DatabaseError as error:
             self._database.close()
@@ -68,11 +85,13 @@ class JobStore:
 
     def add(self, request: JobRequest) -> JobInfo:
         """A new queued job."""
-        model = request.model if isinstance(request, Submit) else ""
-        job = JobInfo(secrets.token_hex(6), _KIND[type(request)], JobState.QUEUED, request.asset, model, created=time.time())
-        values = [*self._row(job), encode(request)[0]]
+        asset, model, group = (getattr(request, name, "") for name in ("asset", "model", "group"))
+        job = JobInfo(
+            secrets.token_hex(6), _KIND[type(request)], JobState.QUEUED, asset, model, created=time.time(), group=group
+        )
+        values = [*self._row(job), encode(request)[0], self._last_place() + 1]
         marks = ", ".join("?" * len(values))
-        self._database.execute(f"INSERT INTO jobs ({', '.join(_COLUMNS)}, request) VALUES ({marks})", values)
+        self._database.execute(f"INSERT INTO jobs ({_QUOTED}, request, place) VALUES ({marks})", values)
         self._forget_old()
         return job
 
@@ -98,9 +117,32 @@ class JobStore:
         """The newest jobs, newest first."""
         return tuple(self._select("ORDER BY number DESC LIMIT ?", (MAX_LISTED_JOBS,)))
 
-    def queued(self) -> list[JobInfo]:
-        """All that wait, in order."""
-        return self._in_state(JobState.QUEUED)
+    def queued(self, download: bool = False) -> list[JobInfo]:
+        """All downloads, or all others, that wait, in order."""
+        return [job for job in self._in_state(JobState.QUEUED) if (job.kind == DOWNLOAD) == download]
+
+    def move(self, job_id: str, position: int) -> None:
+        """Puts a waiting job at a place among those of its line, 1 for the first; one that does not wait stays."""
+        job = self.get(job_id)
+        line = [other for other in self.queued(job.kind == DOWNLOAD) if other.id != job_id]
+        if job.state != JobState.QUEUED:
+            return
+        line.insert(max(0, min(position - 1, len(line))), job)
+        for place, other in enumerate(line, 1):
+            self._database.execute("UPDATE jobs SET place = ? WHERE id = ?", (place, other.id))
+
+    def put_last(self, job_id: str) -> None:
+        """Puts a job behind all others."""
+        self._database.execute("UPDATE jobs SET place = ? WHERE id = ?", (self._last_place() + 1, job_id))
+
+    def typical_seconds(self, kind: str, model: str) -> float:
+        """How long the last jobs of this kind and model ran; negative where there was none."""
+        row = self._database.execute(
+            "SELECT AVG(seconds) FROM (SELECT finished - started AS seconds FROM jobs"
+            " WHERE kind = ? AND model = ? AND state = ? AND started > 0 ORDER BY number DESC LIMIT ?)",
+            (kind, model, JobState.FINISHED.value, _TYPICAL_OF),
+        ).fetchone()
+        return -1.0 if row[0] is None else row[0]
 
     def running(self) -> list[JobInfo]:
         """Those marked as running; at the start of a server, the ones a crash has interrupted."""
@@ -109,7 +151,7 @@ class JobStore:
     def save(self, job: JobInfo) -> None:
         """Writes a job's changed fields; on a full disk they are kept in memory until they can be written."""
         self._unsaved[job.id] = job
-        marks = ", ".join(f"{name} = ?" for name in _COLUMNS)
+        marks = ", ".join(f'"{name}" = ?' for name in _COLUMNS)
         try:
             for waiting in list(self._unsaved.values()):
                 self._database.execute(f"UPDATE jobs SET {marks} WHERE id = ?", [*self._row(waiting), waiting.id])
@@ -117,11 +159,21 @@ class JobStore:
         except sqlite3.OperationalError as error:
             log(logging.ERROR, f"the job store cannot be written: {error}", job.id)
 
+    def _migrate(self) -> None:
+        """Adds the columns that a store of an earlier release lacks."""
+        known = {row[1] for row in self._database.execute("PRAGMA table_info(jobs)")}
+        for column in _ADDED:
+            if column.split()[0].strip('"') not in known:
+                self._database.execute(f"ALTER TABLE jobs ADD COLUMN {column}")
+
+    def _last_place(self) -> float:
+        return self._database.execute("SELECT COALESCE(MAX(place), 0) FROM jobs").fetchone()[0]
+
     def _in_state(self, state: JobState) -> list[JobInfo]:
-        return [job for job in self._select("WHERE state = ? ORDER BY number", (state,)) if job.state == state]
+        return [job for job in self._select("WHERE state = ? ORDER BY place, number", (state,)) if job.state == state]
 
     def _select(self, clause: str, values: tuple[Any, ...]) -> list[JobInfo]:
-        rows = self._database.execute(f"SELECT {', '.join(_COLUMNS)} FROM jobs {clause}", values)
+        rows = self._database.execute(f"SELECT {_QUOTED} FROM jobs {clause}", values)
         jobs = [self._job(dict(zip(_COLUMNS, row, strict=True))) for row in rows]
         return [self._unsaved.get(job.id, job) for job in jobs]
 

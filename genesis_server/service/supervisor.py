@@ -1,39 +1,51 @@
 # SPDX-License-Identifier: Apache-2.0
 """The supervisor: owns endpoint, queue and job store, never loads torch, and outlives every worker.
 
-One loop, one thread: requests from clients and lines from the worker are answered as they come; between them it looks at
-clocks. A worker that dies, hangs or does not stop when told costs one process: its job goes back to the queue and begins
-again at the first unfinished stage, as often as `Limits` allows (docs/architecture.md, "The processes").
+One loop, one thread: requests from clients and lines from the workers are answered as they come; between them it looks at
+clocks. A job whose worker is lost goes back to the queue and begins again at the first unfinished stage, as often as
+`Limits` allows (docs/architecture.md, "The processes").
 """
 
 from __future__ import annotations
 
-import json
+import itertools
 import logging
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import zmq
 
 from genesis_server import __version__
+from genesis_server.protocol.codec import decode, request_id_of
 from genesis_server.protocol.connection import process_alive
 from genesis_server.protocol.errors import ErrorCode, GenesisError, Remedy
-from genesis_server.protocol.events import Event, EventKind
 from genesis_server.protocol.messages import (
     MAX_FRAME,
+    MAX_LISTED_JOBS,
+    AskModels,
+    AskServer,
     Cancel,
+    Configure,
+    CutOut,
     Done,
+    Download,
+    Estimate,
     Failure,
+    Fetch,
     Hello,
     JobEvent,
     JobInfo,
+    JobRequest,
     Jobs,
     JobState,
     ListJobs,
+    Log,
+    LogText,
+    Move,
     Ping,
     Rebake,
     Regenerate,
@@ -42,36 +54,31 @@ from genesis_server.protocol.messages import (
     Shutdown,
     Status,
     Submit,
+    TextureMesh,
     Unwatch,
+    Upload,
     Watch,
-    Welcome,
-    decode,
-    encode,
-    request_id_of,
 )
-from genesis_server.service.connection import Keys, remove_connection, write_connection
+from genesis_server.service.access import LOCAL, Access
+from genesis_server.service.connection import remove_connection, write_connection
 from genesis_server.service.endpoint import Endpoint
 from genesis_server.service.faults import as_genesis_error
-from genesis_server.service.intake import checked
+from genesis_server.service.intake import check_question, checked
+from genesis_server.service.lane import Lane
 from genesis_server.service.limits import DEFAULT_LIMITS, Limits
 from genesis_server.service.log import log, open_log
-from genesis_server.service.store import JobStore
-from genesis_server.service.worker_process import INBOX, WORKER_COMMAND, WorkerProcess
+from genesis_server.service.logbook import last_lines
+from genesis_server.service.questions import Questions
+from genesis_server.service.spool import Spool, read_piece
+from genesis_server.service.state import ServerState
+from genesis_server.service.store import DOWNLOAD, JobStore
+from genesis_server.service.worker_process import DOWNLOAD_COMMAND, INBOX, WORKER_COMMAND
 
 TICK = 0.2  # seconds between looks at the clocks
 PARENT_EVERY = 1.0  # seconds between looks whether the parent process is there
-STATE_EVENT = "state"
-ASSETS_FOLDER = "assets"
+STATE_EVENT, QUEUE_EVENT = "state", "queue"
+ASSETS_FOLDER, UPLOADS_FOLDER = "assets", "uploads"
 THUMBNAIL = "thumbnail.png"
-
-
-@dataclass
-class _Running:
-    """The job that the worker has, as it is now; the store learns of it when its state changes."""
-
-    job: JobInfo
-    heard: float
-    cancel_by: float | None = None
 
 
 class Supervisor:
@@ -84,13 +91,14 @@ class Supervisor:
         parent: int | None = None,
         worker_command: Sequence[str] = WORKER_COMMAND,
         limits: Limits = DEFAULT_LIMITS,
+        access: Access = LOCAL,
     ) -> None:
         """Opens store, log and endpoint, and writes the connection file: from here on clients can connect.
 
         Raises:
             GenesisError: ALREADY_RUNNING, PORT_TAKEN, NO_PERMISSION.
         """
-        self._file, self._parent, self._command, self._limits = connection_file, parent, worker_command, limits
+        self._file, self._parent, self._limits = connection_file, parent, limits
         folder = connection_file.parent
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -102,30 +110,38 @@ class Supervisor:
             ) from error
         except OSError as error:
             raise as_genesis_error(error) from error
-        self._assets = folder / ASSETS_FOLDER
+        self._assets, self._spool = folder / ASSETS_FOLDER, Spool(folder / UPLOADS_FOLDER)
         self._context = zmq.Context()
-        self._keys = Keys.fresh()
         try:
-            self._endpoint = Endpoint(self._context, self._keys, port)
+            self._keys = access.keys(folder)
+            self._endpoint = Endpoint(self._context, self._keys, port, access.host)
         except GenesisError:
             self._store.close()
             raise
         try:
-            write_connection(connection_file, self._endpoint.address, self._keys, __version__)
+            write_connection(connection_file, access.own_address(self._endpoint.port), self._keys, __version__)
+            access.export(self._endpoint.port, self._keys, __version__)
         except GenesisError:
             self._endpoint.close()
             self._store.close()
             raise
         self._inbox = self._context.socket(zmq.PULL)
         self._inbox.bind(INBOX)
-        self._worker: WorkerProcess | None = None
-        self._workers = self._failed_starts = 0
-        self._started_at = self._parent_seen = time.monotonic()
-        self._running: _Running | None = None
+        numbers = itertools.count(1)
+        compute = [*worker_command, str(folder)]
+        self._work = Lane(self, self._context, compute, limits, numbers, warm=True)
+        self._downloads = Lane(self, self._context, DOWNLOAD_COMMAND, limits, numbers, warm=False)
+        self._lanes = (self._work, self._downloads)
+        self._state = ServerState(folder, self._log, limits.idle_unload, access.remote)
+        self._questions = Questions(self._endpoint)
+        self._previews: dict[str, list[bytes]] = {}  # of the running job, by kind
         self._sequences: dict[str, int] = {}
+        self._positions: dict[str, int] = {}  # as last announced
+        self._parent_seen = time.monotonic()
         self._stopping = False
         log(logging.INFO, f"Genesis {__version__} serves at {self._endpoint.address} as process {os.getpid()}")
-        self._recover()
+        for job in self._store.running():  # when the last server ended without a word
+            self.lost(job, "the server ended")
 
     def run(self) -> None:
         """Serves until stopped, then leaves a running job in the queue for the next start."""
@@ -139,9 +155,11 @@ class Supervisor:
                 for peer, frames in self._endpoint.receive():
                     self._serve(peer, frames)
                 while self._inbox.poll(0):
-                    number, line = self._inbox.recv_multipart()
-                    if self._worker is not None and int(number) == self._worker.number:
-                        self._hear(line)
+                    number, line, *frames = self._inbox.recv_multipart()
+                    for lane in self._lanes:
+                        if lane.worker is not None and int(number) == lane.worker.number:
+                            lane.hear(line, frames)
+                            break
                 self._look_at_clocks()
         finally:
             self._close()
@@ -158,33 +176,42 @@ class Supervisor:
     # ---- clients ----
 
     def _serve(self, peer: bytes, frames: list[bytes]) -> None:
+        request_id = request_id_of(frames)
         try:
-            request_id, request = decode(frames)
+            request = decode(frames)[1]
+            if isinstance(request, (CutOut, Estimate)):
+                check_question(request)
+                self._questions.add(peer, request_id, request)
+                self._work.forgive()
+                return
             answer = self._carry_out(peer, request)
         except GenesisError as error:
-            request_id, answer = request_id_of(frames), Failure(error.to_json())
+            answer = Failure(error.to_json())
             log(logging.WARNING, f"refused a message: {error}")
         except Exception as error:  # whatever it is, a request must not end the server
-            request_id, answer = request_id_of(frames), Failure(as_genesis_error(error).to_json())
+            answer = Failure(as_genesis_error(error).to_json())
             logging.getLogger("genesis").exception("a request failed")
         self._endpoint.answer(peer, request_id, answer)
 
     def _carry_out(self, peer: bytes, request: Request) -> Any:
         match request:
             case Hello():
-                return Welcome(__version__, os.getpid(), str(self._log), self._worker_state())
+                return self._state.welcome(self._work.state)
             case Ping():
                 return Done()
-            case Submit() | Rebake() | Regenerate():
+            case Submit() | TextureMesh() | Rebake() | Regenerate() | Download():
                 return self._submit(checked(request, self._assets))
             case ListJobs():
-                return Jobs(tuple(map(self._live, self._store.newest())))
+                return Jobs(self._listed())
             case Status(job=job):
-                return Jobs((self._live(self._store.get(job)),))
-            case Watch(job=job):
-                jobs = (self._store.get(job),) if job else self._store.newest()
-                self._endpoint.watch(peer, job)
-                return Jobs(tuple(map(self._live, jobs)))
+                return self._as_listed(self._store.get(job))
+            case Watch(job=job, previews=previews):
+                answer = self._as_listed(self._store.get(job)) if job else Jobs(self._listed())
+                self._endpoint.watch(peer, job, previews)
+                if previews and self._work.running and job in ("", self._work.running.job.id):
+                    for frames in self._previews.values():
+                        self._endpoint.forward(peer, frames)
+                return answer
             case Unwatch(job=job):
                 self._endpoint.unwatch(peer, job)
                 return Done()
@@ -192,6 +219,25 @@ class Supervisor:
                 return self._cancel(self._store.get(job))
             case Retry(job=job):
                 return self._retry(self._store.get(job))
+            case Move(job=job, position=position):
+                self._store.move(job, position)
+                self._announce_positions()
+                return Jobs(self._listed())
+            case AskServer():
+                if self._work.free or self._work.running:
+                    self._work.worker.tell(do="look")  # for the next one who asks
+                return self._state.info(self._work.state)
+            case Configure(idle_unload=seconds):
+                self._state.configure(seconds)
+                return self._state.info(self._work.state)
+            case AskModels():
+                return self._state.models()
+            case Log(lines=lines, job=job):
+                return LogText(last_lines(self._log, lines, job), str(self._log))
+            case Upload():
+                return self._spool.receive(request)
+            case Fetch(job=job, file=file, offset=offset):
+                return read_piece(Path(self._store.get(job).asset), file, offset)
             case Shutdown():
                 self.stop()
                 return Done()
@@ -199,145 +245,146 @@ class Supervisor:
             ErrorCode.BAD_MESSAGE, f"{type(request).__name__} is not a request.", "Update Genesis on both sides."
         )
 
-    def _worker_state(self) -> str:
-        if self._worker is None:
-            return "stopped"
-        return "busy" if self._running else "idle" if self._worker.ready else "starting"
+    def _lane_of(self, job: JobInfo) -> Lane:
+        return self._downloads if job.kind == DOWNLOAD else self._work
 
-    def _live(self, job: JobInfo) -> JobInfo:
-        return self._running.job if self._running and self._running.job.id == job.id else job
-
-    def _submit(self, request: Submit | Rebake | Regenerate) -> Jobs:
+    def _submit(self, request: JobRequest) -> Jobs:
         job = self._store.add(request)
-        self._failed_starts = 0
-        log(logging.INFO, f"{job.kind} {job.asset}", job.id)
+        self._lane_of(job).forgive()
+        log(logging.INFO, f"{job.kind} {job.asset or job.model}", job.id)
         self._announce(job)
-        return Jobs((job,))
+        self._announce_positions()
+        return self._as_listed(job)
 
     def _retry(self, job: JobInfo) -> Jobs:
         if job.state in (JobState.FAILED, JobState.CANCELLED):
-            self._failed_starts = 0
+            self._lane_of(job).forgive()
+            self._store.put_last(job.id)
             job = replace(job, state=JobState.QUEUED, attempts=0, error=None, message="", finished=0.0)
             self._change(job)
-        return Jobs((self._live(job),))
+        return self._as_listed(job)
 
     def _cancel(self, job: JobInfo) -> Jobs:
-        if self._running and self._running.job.id == job.id:
-            if self._running.cancel_by is None:
-                self._running.cancel_by = time.monotonic() + self._limits.grace
-                self._worker.tell(do="cancel", job=job.id)
+        lane = self._lane_of(job)
+        if lane.running and lane.running.job.id == job.id:
+            lane.cancel()
         elif job.state == JobState.QUEUED:
-            job = self._over(job, JobState.CANCELLED)
-        return Jobs((self._live(job),))
+            job = self.over(job, JobState.CANCELLED)
+        return self._as_listed(job)
 
-    # ---- jobs ----
+    # ---- jobs as they are seen ----
 
-    def _recover(self) -> None:
-        """Jobs that were running when the last server ended without a word."""
-        for job in self._store.running():
-            self._lost(job, "the server ended")
+    def _listed(self) -> tuple[JobInfo, ...]:
+        """Running, waiting in order, then the newest that are over."""
+        jobs = self._in_line()
+        known = {job.id for job in jobs}
+        return tuple([*jobs, *(job for job in self._store.newest() if job.id not in known)][:MAX_LISTED_JOBS])
 
-    def _dispatch(self) -> None:
-        """Keeps a warm worker, and gives it the next job."""
-        if self._worker is None and self._failed_starts < self._limits.starts:
-            self._workers += 1
-            self._started_at = time.monotonic()
-            self._worker = WorkerProcess(self._workers, self._context, self._command)
-        if self._worker is None or not self._worker.ready or self._running:
-            return
-        job = next(iter(self._store.queued()), None)
-        if job is None:
-            return
-        job = replace(job, state=JobState.RUNNING, attempts=job.attempts + 1, started=time.time(), stage="", step=0, steps=0)
-        self._running = _Running(job, time.monotonic())
-        self._worker.job = job.id
-        log(logging.INFO, f"begins, attempt {job.attempts}", job.id)
-        self._change(job)
-        self._worker.tell(do="run", job=job.id, request=json.loads(encode(self._store.request(job.id))[0]))
+    def _as_listed(self, job: JobInfo) -> Jobs:
+        return Jobs((next((other for other in self._in_line() if other.id == job.id), job),))
+
+    def _in_line(self) -> list[JobInfo]:
+        """Running and waiting jobs with their places and the time until their end."""
+        jobs = [lane.running.job for lane in self._lanes if lane.running]
+        for lane in self._lanes:
+            until = lane.busy_for()
+            for position, job in enumerate(self._store.queued(lane is self._downloads), 1):
+                seconds = self._store.typical_seconds(job.kind, job.model)
+                until = until + seconds if min(until, seconds) >= 0 else -1.0
+                jobs.append(replace(job, position=position, eta=round(until, 1)))
+        return jobs
+
+    def _announce_positions(self) -> None:
+        """Tells of jobs whose place in the queue has changed."""
+        places = {job.id: job for job in self._in_line() if job.position}
+        for job in places.values():
+            if self._positions.get(job.id) != job.position:
+                self._announce(job, QUEUE_EVENT)
+        self._positions = {job.id: job.position for job in places.values()}
 
     def _change(self, job: JobInfo) -> None:
         self._store.save(job)
         self._announce(job)
+        self._announce_positions()
 
     def _announce(self, job: JobInfo, kind: str = STATE_EVENT, seconds: float = 0.0) -> None:
         sequence = self._sequences[job.id] = self._sequences.get(job.id, 0) + 1
         thumbnail = _thumbnail(job) if job.state == JobState.FINISHED else b""
         self._endpoint.publish(JobEvent(sequence, kind, job, seconds, thumbnail))
 
-    def _over(self, job: JobInfo, state: JobState, error: GenesisError | None = None) -> JobInfo:
-        job = replace(job, state=state, finished=time.time(), error=error.to_json() if error is not None else None)
+    # ---- the desk of the lanes ----
+
+    def progressed(self, job: JobInfo, kind: str, seconds: float) -> None:
+        """The running job has come a step further."""
+        self._announce(job, kind, seconds)
+
+    def over(self, job: JobInfo, state: JobState, error: GenesisError | None = None) -> JobInfo:
+        """The end of a job."""
+        job = replace(job, state=state, finished=time.time(), error=error.to_json() if error is not None else None, eta=-1.0)
         log(logging.INFO if error is None else logging.ERROR, f"{state.value}{f': {error}' if error else ''}", job.id)
         self._change(job)
         return job
 
-    def _lost(self, job: JobInfo, reason: str) -> None:
+    def lost(self, job: JobInfo, reason: str) -> None:
         """The worker of a job is gone: another attempt, or the end of it."""
         if job.attempts < self._limits.attempts:
             note = f"The job was interrupted ({reason}) and goes on at its first unfinished stage."
             log(logging.WARNING, note, job.id)
-            self._change(replace(job, state=JobState.QUEUED, message=note))
+            self._change(replace(job, state=JobState.QUEUED, message=note, eta=-1.0))
         else:
-            self._over(
+            self.over(
                 job, JobState.FAILED, _worker_lost(f"The work was interrupted {job.attempts} times, last because {reason}.")
             )
 
-    # ---- the worker ----
+    def heard(self, lane: Lane, message: dict[str, Any], frames: list[bytes]) -> None:
+        """What a worker says beside the progress of its job: an answer, a preview, how its device is."""
+        say = message["say"]
+        if say == "answer":
+            self._questions.answered(message["id"], frames)
+        elif say == "preview":
+            self._previews[str(message["kind"])] = frames
+            self._endpoint.show(message["job"], frames)
+        elif lane is self._work and say in ("device", "model"):
+            self._state.learn({name: value for name, value in message.items() if name != "say"})
 
-    def _hear(self, line: bytes) -> None:
-        if not line:
-            self._worker_gone("it ended by itself", patience=1.0)
-            return
-        try:
-            message = json.loads(line)
-            say, job = message["say"], message.get("job")
-            if say == "ready":
-                self._worker.ready, self._failed_starts = True, 0
-                log(logging.INFO, f"worker {self._worker.number} ready in {time.monotonic() - self._started_at:.1f} s")
-            elif self._running and job == self._running.job.id:
-                self._hear_of_job(say, message)
-        except (ValueError, KeyError, TypeError, GenesisError) as error:
-            log(logging.ERROR, f"the worker said what is not a message ({error}): {line[:200]!r}", self._worker.job)
+    def silenced(self, lane: Lane, words: str, given_up: bool) -> None:
+        """A worker is gone: its questions have no answer, and where none can be started, nobody waits for one."""
+        if lane is self._work:
+            self._state.learn({"loaded": False})
+            reason = words if given_up else "The worker that was asked is gone."
+            self._questions.refuse(_worker_lost(reason), asked_only=not given_up)
+        for job in self._store.queued(lane is self._downloads) if given_up else ():
+            self.over(job, JobState.FAILED, _worker_lost(words))
 
-    def _hear_of_job(self, say: str, message: dict[str, Any]) -> None:
-        running = self._running
-        if say == "event":
-            event = Event.from_json(message["event"])
-            running.heard = time.monotonic()
-            note = event.note or running.job.message
-            running.job = replace(
-                running.job, stage=event.stage, step=event.step, steps=event.steps, fraction=event.fraction, message=note
+    # ---- the loop's turns ----
+
+    def _dispatch(self) -> None:
+        """Keeps workers, gives them jobs and questions."""
+        for lane in self._lanes:
+            waiting = self._store.queued(lane is self._downloads)
+            lane.keep(bool(waiting))
+            if not waiting or not lane.free:
+                continue
+            job = replace(
+                waiting[0],
+                state=JobState.RUNNING,
+                attempts=waiting[0].attempts + 1,
+                started=time.time(),
+                stage="",
+                step=0,
+                steps=0,
+                fraction=0.0,
             )
-            if event.kind != EventKind.STEP:
-                what = f" in {event.seconds:.2f} s" if event.kind == EventKind.STAGE_FINISHED else f" {event.note}".rstrip()
-                log(logging.INFO, f"{event.stage} {event.kind.value}{what}", running.job.id)
-            self._announce(running.job, event.kind.value, event.seconds)
-            return
-        self._running, self._worker.job = None, ""
-        if say == "finished":
-            self._over(replace(running.job, fraction=1.0), JobState.FINISHED)
-            return
-        error = GenesisError.from_json(message["error"])
-        if error.code == ErrorCode.CANCELLED:
-            self._over(running.job, JobState.CANCELLED)
-        else:
-            self._over(running.job, JobState.FAILED, error)
-
-    def _worker_gone(self, reason: str, patience: float = 0.0) -> None:
-        """Collects the worker, by force if it has not ended, and decides what becomes of its job."""
-        worker, running, self._worker, self._running = self._worker, self._running, None, None
-        ended = worker.end(patience)
-        if running is not None and running.cancel_by is not None:
-            self._over(running.job, JobState.CANCELLED)
-        elif running is not None:
-            self._lost(running.job, f"{reason}: {ended}")
-        if worker.ready:
-            return
-        self._failed_starts += 1
-        if self._failed_starts >= self._limits.starts:
-            log(logging.ERROR, f"no worker could be started in {self._failed_starts} attempts")
-            words = f"The worker cannot be started ({ended}): {worker.last_words() or 'it said nothing'}"
-            for job in self._store.queued():
-                self._over(job, JobState.FAILED, _worker_lost(words))
+            if lane is self._work:
+                self._previews.clear()
+            try:
+                request = self._store.request(job.id)
+            except GenesisError as error:  # queued by another release
+                self.over(job, JobState.FAILED, error)
+                continue
+            lane.give(job, request)
+            self._change(job)
+        self._questions.ask(self._work)
 
     def _look_at_clocks(self) -> None:
         now = time.monotonic()
@@ -346,26 +393,17 @@ class Supervisor:
             if not process_alive(self._parent):
                 log(logging.INFO, f"process {self._parent}, for which this server was started, is gone")
                 self.stop()
-        if self._worker is None:
-            return
-        if self._running is None:
-            if not self._worker.ready and now - self._started_at > self._limits.start_seconds:
-                self._worker_gone(f"it was not ready within {self._limits.start_seconds:g} s")
-        elif self._running.cancel_by is not None and now > self._running.cancel_by:
-            log(logging.WARNING, f"did not stop within {self._limits.grace:g} s and is ended by force", self._running.job.id)
-            self._worker_gone("it did not stop")
-        elif now - self._running.heard > self._limits.silence:
-            self._worker_gone(f"it had been silent for {self._limits.silence:g} s")
+        for lane in self._lanes:
+            lane.look_at_clocks(now)
+        if self._work.free and self._state.unload_due(now - self._work.idle_since):
+            log(logging.INFO, "the model leaves memory: nobody has used it for a while")
+            self._state.learn({"loaded": False})
+            self._work.worker.tell(do="unload")
 
     def _close(self) -> None:
         remove_connection(self._file, self._keys)
-        if self._worker is not None:
-            self._worker.end(patience=1.0)
-        if self._running is not None:  # stopped on purpose: the attempt does not count
-            job = self._running.job
-            cancelled = self._running.cancel_by is not None
-            state = JobState.CANCELLED if cancelled else JobState.QUEUED
-            self._change(replace(job, state=state, attempts=job.attempts - 1))
+        for lane in self._lanes:
+            lane.close(self._change)
         log(logging.INFO, "the server ends")
         self._store.close()
         self._inbox.close(linger=0)
@@ -379,7 +417,7 @@ def _worker_lost(message: str) -> GenesisError:
 
 def _thumbnail(job: JobInfo) -> bytes:
     try:
-        data = (Path(job.asset) / THUMBNAIL).read_bytes()
+        data = (Path(job.asset) / THUMBNAIL).read_bytes() if job.asset else b""
     except OSError:
         return b""
     return data if len(data) <= MAX_FRAME else b""

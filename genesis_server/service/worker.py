@@ -1,31 +1,57 @@
 # SPDX-License-Identifier: Apache-2.0
 """The worker: one process with torch that does one job after the other and keeps the model loaded between them.
 
-    python -m genesis_server.service.worker
+    python -m genesis_server.service.worker FOLDER
 
-JSON lines on standard input and output. The supervisor says {"do": "run", "job", "request"} and {"do": "cancel", "job"}; the
-worker says {"say": "ready"}, {"say": "event", "job", "event"} and one of {"say": "finished" | "failed", "job", ...}. The end
-of its input is the end of the worker, at once and whatever it is doing: files are written whole or not at all.
+JSON lines on standard input and output. The supervisor says {"do": "run", "job", "request"}, {"do": "cancel", "job"},
+{"do": "ask", "id", "request"}, {"do": "unload"} and {"do": "look"}; the worker says {"say": "ready"}, {"say": "event", "job",
+"event"}, {"say": "finished" | "failed", "job", ...}, {"say": "device" | "model", ...}, and, followed by raw bytes, {"say":
+"preview" | "answer", ..., "frames": [sizes]}. Questions are answered in a thread beside the running job. The end of its
+input is the end of the worker, at once and whatever it is doing: files are written whole or not at all.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import queue
 import sys
 import threading
 import traceback
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
 
+from genesis_server.protocol.codec import decode, encode
 from genesis_server.protocol.errors import GenesisError
 from genesis_server.protocol.events import Event
-from genesis_server.protocol.messages import decode
+from genesis_server.protocol.messages import Answer, Failure, JobRequest, Preview, Request
 from genesis_server.service.faults import as_genesis_error, breaks_the_process
-from genesis_server.service.store import JobRequest
 
-# (request, on_event, cancelled); raises what stopped it
-RunJob = Callable[[JobRequest, Callable[[Event], None], Callable[[], bool]], object]
+
+class Work(Protocol):
+    """What a worker can do."""
+
+    def run(
+        self,
+        request: JobRequest,
+        on_event: Callable[[Event], None],
+        cancelled: Callable[[], bool],
+        on_preview: Callable[[Preview], None],
+    ) -> object:
+        """Does a job; raises what stopped it."""
+
+    def answer(self, request: Request) -> Answer:
+        """Answers a question, in another thread than `run`."""
+
+    def unload(self) -> None:
+        """Gives back the memory of the model."""
+
+    def model(self) -> tuple[str, bool]:
+        """Id of the model used last, and whether it is in memory."""
+
+    def device(self) -> dict[str, Any]:
+        """Name, kind and memory of what it computes on."""
 
 
 class Pipes:
@@ -35,22 +61,20 @@ class Pipes:
         self._out = os.fdopen(os.dup(1), "wb", buffering=0)
         os.dup2(2, 1)
         self._lock = threading.Lock()
-        self._jobs: list[dict[str, Any]] = []
-        self._arrived = threading.Condition()
         self._cancelled: set[str] = set()
+        self.jobs: queue.Queue[dict[str, Any]] = queue.Queue()
+        self.questions: queue.Queue[dict[str, Any]] = queue.Queue()
         threading.Thread(target=self._listen, daemon=True).start()
 
-    def say(self, **message: Any) -> None:
-        """One line to the supervisor."""
+    def say(self, frames: Sequence[bytes] = (), **message: Any) -> None:
+        """One line to the supervisor, and raw bytes after it."""
+        if frames:
+            message["frames"] = [len(frame) for frame in frames]
+        data = b"".join((json.dumps(message).encode(), b"\n", *frames))
         with self._lock:
-            self._out.write(json.dumps(message).encode() + b"\n")
-
-    def next_job(self) -> dict[str, Any]:
-        """Waits for the next job."""
-        with self._arrived:
-            while not self._jobs:
-                self._arrived.wait()
-            return self._jobs.pop(0)
+            view = memoryview(data)
+            while len(view):  # a pipe takes what it has room for
+                view = view[self._out.write(view) :]
 
     def is_cancelled(self, job: str) -> bool:
         """Whether the supervisor wants the job stopped."""
@@ -61,50 +85,91 @@ class Pipes:
             message = json.loads(line)
             if message["do"] == "cancel":
                 self._cancelled.add(message["job"])
+            elif message["do"] in ("ask", "look"):
+                self.questions.put(message)
             else:
-                self._cancelled.discard(message["job"])
-                with self._arrived:
-                    self._jobs.append(message)
-                    self._arrived.notify()
+                self._cancelled.discard(message.get("job", ""))
+                self.jobs.put(message)
         os._exit(0)
 
 
-def serve_jobs(load: Callable[[], RunJob]) -> None:
+def serve_jobs(load: Callable[[], Work]) -> None:
     """Does jobs until the process ends.
 
     Args:
         load: loads what every job needs; called once the worker listens, so that it can be ended meanwhile.
     """
     pipes = Pipes()
-    run_job = load()
+    work = load()
+    pipes.say(say="device", **work.device())
     pipes.say(say="ready")
+    threading.Thread(target=_answer_questions, args=(pipes, work), daemon=True).start()
     while True:
-        message = pipes.next_job()
-        job = message["job"]
+        message = pipes.jobs.get()
+        if message["do"] == "unload":
+            work.unload()
+        else:
+            _do(pipes, work, message)
+        _report(pipes, work)
+
+
+def _do(pipes: Pipes, work: Work, message: dict[str, Any]) -> None:
+    job = message["job"]
+    try:
+        _, request = decode([json.dumps(message["request"]).encode()])
+        work.run(
+            request,
+            lambda event: pipes.say(say="event", job=job, event=event.to_json()),
+            lambda: pipes.is_cancelled(job),
+            lambda preview: pipes.say(encode(_of_job(preview, job)), say="preview", job=job, kind=preview.kind),
+        )
+        pipes.say(say="finished", job=job)
+    except Exception as error:  # noqa: BLE001  whatever it is must not end the worker, and the user gets to know
+        if not isinstance(error, GenesisError):
+            traceback.print_exc(file=sys.stderr)
+        pipes.say(say="failed", job=job, error=as_genesis_error(error).to_json())
+        if breaks_the_process(error):
+            sys.exit(1)
+
+
+def _of_job(preview: Preview, job: str) -> Preview:
+    return Preview(job, preview.kind, preview.resolution, preview.coords, preview.vertices, preview.faces)
+
+
+def _answer_questions(pipes: Pipes, work: Work) -> None:
+    while True:
+        message = pipes.questions.get()
+        if message["do"] == "look":
+            _report(pipes, work)
+            continue
+        request_id = message["request"]["id"]
         try:
-            _, request = decode([json.dumps(message["request"]).encode()])
-            run_job(
-                request,
-                lambda event, job=job: pipes.say(say="event", job=job, event=event.to_json()),
-                lambda job=job: pipes.is_cancelled(job),
-            )
-            pipes.say(say="finished", job=job)
-        except Exception as error:  # noqa: BLE001  whatever it is must not end the worker, and the user gets to know
+            answer = work.answer(decode([json.dumps(message["request"]).encode()])[1])
+        except Exception as error:  # noqa: BLE001  as above
             if not isinstance(error, GenesisError):
                 traceback.print_exc(file=sys.stderr)
-            pipes.say(say="failed", job=job, error=as_genesis_error(error).to_json())
-            if breaks_the_process(error):
-                sys.exit(1)
+            answer = Failure(as_genesis_error(error).to_json())
+        pipes.say(encode(answer, request_id), say="answer", id=message["id"])
 
 
-def load_runner() -> RunJob:
+def _report(pipes: Pipes, work: Work) -> None:
+    try:
+        device = work.device()
+    except RuntimeError:
+        return  # a GPU that has gone: the job says so
+    model, loaded = work.model()
+    pipes.say(say="device", **device)
+    pipes.say(say="model", model=model, loaded=loaded)
+
+
+def load_workshop() -> Work:
     """The real thing: brings torch, and the image encoder's library, which the first job should not wait for."""
     from transformers import DINOv3ViTModel  # noqa: F401  takes seconds
 
-    from genesis_server.service.jobs import JobRunner
+    from genesis_server.service.workshop import Workshop
 
-    return JobRunner().run
+    return Workshop(Path(sys.argv[1]) if len(sys.argv) > 1 else None)
 
 
 if __name__ == "__main__":
-    serve_jobs(load_runner)
+    serve_jobs(load_workshop)

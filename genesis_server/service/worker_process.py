@@ -23,8 +23,10 @@ from genesis_server.service.faults import how_it_ended
 from genesis_server.service.log import log
 
 WORKER_COMMAND = (sys.executable, "-m", "genesis_server.service.worker")
+DOWNLOAD_COMMAND = (sys.executable, "-m", "genesis_server.service.downloader")
 INBOX = "inproc://workers"
 MAX_LINE = 1 << 20  # bytes of one message of the worker; an event has some hundred
+MAX_FRAMES = 64 << 20  # bytes that may follow a line
 KEPT_LINES = 8  # of its last words, for the reason in an error
 EXIT_WITHIN = 5.0  # seconds from kill to the end of the process
 
@@ -93,7 +95,7 @@ class WorkerProcess:
                 socket.linger = 0
                 socket.connect(INBOX)
                 while line := pipe.readline(MAX_LINE):
-                    socket.send_multipart([number, line])
+                    socket.send_multipart([number, line, *_frames_after(line, pipe)])
                 socket.linger = -1
                 socket.send_multipart([number, b""])
         except zmq.ContextTerminated:
@@ -105,3 +107,16 @@ class WorkerProcess:
             if text:
                 self._words.append(text)
                 log(logging.INFO, f"worker {self.number}: {text}", self.job)
+
+
+def _frames_after(line: bytes, pipe: BinaryIO) -> list[bytes]:
+    """The raw bytes that a line announces."""
+    if b'"frames"' not in line:
+        return []
+    try:
+        sizes = json.loads(line).get("frames", [])
+        if not all(type(size) is int and size >= 0 for size in sizes) or sum(sizes) > MAX_FRAMES:
+            return []
+    except (ValueError, AttributeError, TypeError):
+        return []
+    return [pipe.read(size) for size in sizes]

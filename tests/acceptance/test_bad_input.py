@@ -38,8 +38,10 @@ def no_network_is_loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
 
 @pytest.fixture
 def finished(tmp_path: Path) -> Asset:
-    """An asset whose mesh stage has files; what is in them no refusal may need."""
+    """An asset whose last stages have files; what is in them no refusal may need."""
     asset = Asset.create(tmp_path / "chair.genesis", [Image.new("RGBA", (8, 8))], GenerateSettings(), "mini")
+    with asset.replacing("voxels", "key") as stage:
+        stage.file("ovoxel.vxz").write_bytes(b"voxels" * 100)
     with asset.replacing("mesh", "key") as stage:
         stage.file("model.glb").write_bytes(b"a mesh" * 100)
     return asset
@@ -142,15 +144,15 @@ def test_bad_input_leaves_an_earlier_result_as_it_was(pictures: Path, model: Pat
     assert {path.name: path.read_bytes() for path in finished.folder.iterdir()} == before
 
 
-@pytest.mark.parametrize("file", ["model.glb", "input_0.png"])
+@pytest.mark.parametrize("file", ["ovoxel.vxz", "input_0.png"])
 def test_an_asset_that_lacks_a_file(finished: Asset, file: str) -> None:
     finished.path(file).unlink()
     refused(FAILED, ErrorCode.BAD_ASSET, f"{file} is missing", "rebake", finished.folder)
 
 
 def test_an_asset_with_a_file_cut_short(finished: Asset) -> None:
-    finished.path("model.glb").write_bytes(b"a mesh")
-    refused(FAILED, ErrorCode.BAD_ASSET, "model.glb has 6 bytes instead of 600", "rebake", finished.folder)
+    finished.path("ovoxel.vxz").write_bytes(b"voxel")
+    refused(FAILED, ErrorCode.BAD_ASSET, "ovoxel.vxz has 5 bytes instead of 600", "rebake", finished.folder)
 
 
 def test_an_asset_with_a_broken_record_or_a_newer_one(finished: Asset) -> None:

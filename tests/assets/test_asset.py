@@ -117,6 +117,31 @@ def test_a_damaged_file_is_named(asset: Asset, name: str, damage: str) -> None:
     assert error.code == ErrorCode.BAD_ASSET and name in error.message and error.remedy
 
 
+def test_a_damaged_stage_that_is_not_needed_counts_as_unfinished(asset: Asset) -> None:
+    with asset.replacing("mesh", "key-2") as stage:
+        stage.file("model.glb").write_bytes(b"mesh")
+    asset.path("model.glb").unlink()
+    healed = Asset.open(asset.folder, needed=("shape",))
+    assert healed.stage("mesh") is None and healed.stage("shape").key == "key-1"
+    assert "model.glb" in code_of(Asset.open, asset.folder, ("mesh",)).message
+    healed.change(GenerateSettings(seed=4))
+    assert Asset.open(asset.folder).stage("mesh") is None  # so says the record from now on
+
+
+def test_each_picture_has_its_own_background_or_the_settings(tmp_path: Path) -> None:
+    settings = GenerateSettings(background="keep")
+    asset = Asset.create(tmp_path / "a", [PICTURE, PICTURE], settings, "mini", ("", "remove"))
+    assert Asset.open(asset.folder).backgrounds == ["keep", "remove"]
+    assert asset.imagined(settings, ("auto", "auto")).backgrounds == ["auto", "auto"]
+    asset.change(GenerateSettings())
+    assert Asset.open(asset.folder).backgrounds == ["auto", "remove"]
+    for wrong in (("blue", ""), ("auto",)):
+        assert code_of(asset.change, settings, wrong).code == ErrorCode.BAD_PARAMETER
+    record = asset.folder / "asset.json"
+    record.write_text(record.read_text().replace('"remove"', '"blue"'))
+    assert code_of(Asset.open, asset.folder).code == ErrorCode.BAD_ASSET
+
+
 def test_a_newer_schema_is_refused_and_not_overwritten(asset: Asset) -> None:
     record = asset.folder / "asset.json"
     record.write_text(json.dumps({**json.loads(record.read_text()), "schema": 99}))

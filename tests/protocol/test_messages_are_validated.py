@@ -8,22 +8,26 @@ import json
 import pytest
 
 from genesis_server.protocol import messages
+from genesis_server.protocol.codec import decode, encode, request_id_of
 from genesis_server.protocol.errors import ErrorCode, GenesisError
 from genesis_server.protocol.messages import (
     MAX_FRAME,
     MAX_HEADER,
+    PROTOCOL_VERSION,
     Failure,
+    Forecast,
     JobEvent,
     JobInfo,
     Jobs,
     JobState,
     ListJobs,
+    ModelInfo,
+    Models,
+    Preview,
     Submit,
+    Upload,
     Watch,
     Welcome,
-    decode,
-    encode,
-    request_id_of,
 )
 
 JOB = JobInfo("a1", "generate", JobState.FAILED, "/tmp/ä.genesis", fraction=0.5, error={"code": "internal", "message": "x"})
@@ -33,7 +37,11 @@ JOB = JobInfo("a1", "generate", JobState.FAILED, "/tmp/ä.genesis", fraction=0.5
     "message",
     [
         ListJobs(),
-        Watch("a1"),
+        Watch("a1", previews=True),
+        Preview("a1", "mesh", 0, vertices=b"\x00" * 12, faces=b"\x01" * 12),
+        Forecast(("mesh",), (1.5,), True),
+        Models((ModelInfo("mini", "packaged", 0, 0, ()),), 5),
+        Upload("token123", "a.png", 0, 3, b"abc"),
         Submit(("/a.png", "/b.png"), "chair", "mini", "draft", {"shape.steps": 3, "shape.guidance_interval": [0.5, 1.0]}),
         Welcome("0.1", 1, "/log", "idle"),
         Failure({"code": "internal"}),
@@ -55,7 +63,7 @@ def test_bytes_travel_as_a_raw_frame() -> None:
 
 def header(**changes) -> bytes:
     body = {"pictures": ["/a.png"], "asset": "chair", **changes.pop("body", {})}
-    return json.dumps({"v": 1, "kind": "submit", "id": "", "body": body, "frames": [], **changes}).encode()
+    return json.dumps({"v": PROTOCOL_VERSION, "kind": "submit", "id": "", "body": body, "frames": [], **changes}).encode()
 
 
 @pytest.mark.parametrize(
@@ -85,7 +93,7 @@ def test_a_field_that_is_unknown_or_of_another_type_is_refused(changes) -> None:
 @pytest.mark.parametrize("body", [{}, {"asset": "chair"}, [], None, "x"])
 def test_a_missing_field_or_another_body_is_refused(body) -> None:
     with pytest.raises(GenesisError) as caught:
-        decode([json.dumps({"v": 1, "kind": "submit", "id": "", "body": body, "frames": []}).encode()])
+        decode([json.dumps({"v": PROTOCOL_VERSION, "kind": "submit", "id": "", "body": body, "frames": []}).encode()])
     assert caught.value.code == ErrorCode.BAD_MESSAGE
 
 
@@ -107,7 +115,7 @@ def test_sizes_are_capped_and_numbers_finite(frames) -> None:
 
 
 def test_another_version_is_told_from_a_broken_message() -> None:
-    frames = [json.dumps({"v": 2, "kind": "new", "id": "9", "whatever": 1}).encode()]
+    frames = [json.dumps({"v": PROTOCOL_VERSION + 1, "kind": "new", "id": "9", "whatever": 1}).encode()]
     with pytest.raises(GenesisError) as caught:
         decode(frames)
     assert caught.value.code == ErrorCode.VERSION_MISMATCH
@@ -117,4 +125,4 @@ def test_another_version_is_told_from_a_broken_message() -> None:
 
 def test_every_kind_has_a_type_and_every_message_a_kind() -> None:
     named = set(messages.KINDS.values())
-    assert named == set(messages.Request.__args__) | set(messages.Answer.__args__) | {JobEvent}
+    assert named == set(messages.Request.__args__) | set(messages.Answer.__args__) | {JobEvent, Preview}

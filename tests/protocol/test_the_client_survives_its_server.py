@@ -12,8 +12,9 @@ import zmq
 
 from genesis_server.protocol import client as client_module
 from genesis_server.protocol.client import Client
+from genesis_server.protocol.codec import decode, encode
 from genesis_server.protocol.errors import ErrorCode, GenesisError
-from genesis_server.protocol.messages import Done, Failure, Jobs, ListJobs, Ping, Watch, Welcome, decode, encode
+from genesis_server.protocol.messages import PROTOCOL_VERSION, Done, Failure, Jobs, ListJobs, Ping, Watch, Welcome
 
 WELCOME = Welcome("0", 1, "", "idle")
 
@@ -29,7 +30,7 @@ class Script:
         self.socket.curve_server, self.socket.curve_publickey, self.socket.curve_secretkey = True, public, secret
         port = self.socket.bind_to_random_port("tcp://127.0.0.1")
         fields = {
-            "protocol": 1,
+            "protocol": PROTOCOL_VERSION,
             "address": f"tcp://127.0.0.1:{port}",
             "server_key": public.decode(),
             "client_public": client_public.decode(),
@@ -124,7 +125,7 @@ def test_a_silent_server_is_pinged_dropped_and_found_again_with_what_was_watched
     client.poll()
     peer = script.welcome()
     poll_until(client, lambda _: client.connected)
-    client.send(Watch())
+    client.send(Watch(previews=True))
     _, watching, _ = script.next()
     script.answer(peer, watching, Jobs(()))
     open_request = client.send(ListJobs())
@@ -136,7 +137,7 @@ def test_a_silent_server_is_pinged_dropped_and_found_again_with_what_was_watched
         peer = second.welcome()
         poll_until(client, lambda _: client.connected)
         _, again, message = second.next()
-        assert message == Watch()
+        assert message == Watch(previews=True)
         second.answer(peer, again, Jobs(()))
         assert any(isinstance(item.message, Jobs) for item in poll_until(client, bool))
         second.socket.close()

@@ -10,6 +10,8 @@ raises    fails with an error that is no GenesisError
 memory    fails as an allocation does
 hangs     says nothing any more
 prints    writes to standard output, from Python and from below it
+
+A picture whose name begins with `show` gives previews; a question about one called `dies` ends the process.
 """
 
 from __future__ import annotations
@@ -20,13 +22,51 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from genesis_server.protocol.errors import ErrorCode, GenesisError
 from genesis_server.protocol.events import Event, EventKind
+from genesis_server.protocol.messages import Answer, CutOut, CutoutMade, Forecast, JobRequest, Preview, Request
 from genesis_server.service.worker import serve_jobs
 
+COORDS = bytes(range(60)) * 10_000  # more than a pipe takes at once
 
-def run(request, on_event: Callable[[Event], None], cancelled: Callable[[], bool]) -> None:
+
+class FakeWork:
+    """Everything that the supervisor may ask of a worker."""
+
+    loaded = False
+
+    def run(
+        self,
+        request: JobRequest,
+        on_event: Callable[[Event], None],
+        cancelled: Callable[[], bool],
+        on_preview: Callable[[Preview], None],
+    ) -> None:
+        self.loaded = True
+        if getattr(request, "previews", False):
+            on_preview(Preview("", "voxels", 32, coords=COORDS))
+        run(request, on_event, cancelled)
+
+    def answer(self, request: Request) -> Answer:
+        if isinstance(request, CutOut):
+            if Path(request.picture).stem == "dies":
+                os._exit(3)
+            return CutoutMade("alpha", 8, 8, b"png of " + request.picture.encode())
+        return Forecast(("mesh", "bake"), (1.0, 2.0), True)
+
+    def unload(self) -> None:
+        self.loaded = False
+
+    def model(self) -> tuple[str, bool]:
+        return "mini", self.loaded
+
+    def device(self) -> dict[str, Any]:
+        return {"device": "Abacus", "accelerated": True, "memory_total": 8, "memory_free": 3, "torch": "2", "python": "3"}
+
+
+def run(request: JobRequest, on_event: Callable[[Event], None], cancelled: Callable[[], bool]) -> None:
     asset = Path(request.asset)
     asset.mkdir(exist_ok=True)
     behaviour = Path(request.pictures[0]).stem if hasattr(request, "pictures") else "quick"
@@ -67,4 +107,4 @@ def misbehave(
 
 
 if __name__ == "__main__":
-    serve_jobs(lambda: run)
+    serve_jobs(FakeWork)

@@ -43,7 +43,7 @@ def test_every_step_arrives_in_order_and_then_the_result(server) -> None:
     assert events[-1].job.asset == str(server.folder / "assets" / "quick.genesis")
 
 
-def test_jobs_are_done_one_by_one_and_listed_newest_first(server) -> None:
+def test_jobs_are_done_one_by_one_and_those_over_listed_newest_first(server) -> None:
     jobs = [server.submit("quick", name) for name in ("first", "second", "third")]
     server.until_over(jobs[-1])
     listed = server.client.request(ListJobs()).jobs

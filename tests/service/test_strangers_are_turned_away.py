@@ -18,10 +18,11 @@ import zmq
 from running_server import PATIENCE, Server
 
 from genesis_server.protocol.client import Client, _dealer
+from genesis_server.protocol.codec import decode, encode
 from genesis_server.protocol.connection import read_connection
 from genesis_server.protocol.errors import ErrorCode, GenesisError, Remedy
 from genesis_server.protocol.launch import start_server
-from genesis_server.protocol.messages import Hello, Ping, decode, encode
+from genesis_server.protocol.messages import PROTOCOL_VERSION, Hello, Ping
 
 ANSWER_MS = 5000
 
@@ -75,9 +76,9 @@ def test_a_client_without_the_key_gets_no_answer(running, mechanism) -> None:
         [b"[]"],
         [b"{}" * 3],
         [b"[" * 100_000],
-        [json.dumps({"v": 1, "kind": "sudo", "id": "1", "body": {}, "frames": []}).encode()],
-        [json.dumps({"v": 1, "kind": "jobs", "id": "1", "body": {"jobs": []}, "frames": []}).encode()],
-        [b'{"v": 1, "kind": "ping", "id": "1", "body": {}, "frames": []}', b"one", b"two"],
+        [json.dumps({"v": PROTOCOL_VERSION, "kind": "sudo", "id": "1", "body": {}, "frames": []}).encode()],
+        [json.dumps({"v": PROTOCOL_VERSION, "kind": "jobs", "id": "1", "body": {"jobs": []}, "frames": []}).encode()],
+        [*encode(Ping(), "1"), b"one", b"two"],
         [b" " * 2_000_000],
     ],
     ids=["empty", "not text", "a list", "two objects", "deep", "unknown kind", "an answer", "extra frames", "too long"],
@@ -137,7 +138,7 @@ def test_a_stale_connection_file_is_named_at_once_and_overwritten_by_the_next_se
     assert read_connection(start().file).server_key != key
 
 
-@pytest.mark.parametrize("content", ["", "{}", "[1]", '{"protocol": 1, "pid": "x"}', "\x00"])
+@pytest.mark.parametrize("content", ["", "{}", "[1]", f'{{"protocol": {PROTOCOL_VERSION}, "pid": "x"}}', "\x00"])
 def test_a_broken_connection_file_is_named(tmp_path, content) -> None:
     file = tmp_path / "server.json"
     file.write_text(content, "utf-8")

@@ -4,19 +4,35 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import os
 import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 from running_server import Server
 
 from genesis_server.assets import Asset
+from genesis_server.protocol.client import Client
 from genesis_server.protocol.errors import ErrorCode
-from genesis_server.protocol.messages import Cancel, JobEvent, JobState, Rebake, Regenerate, Retry, Submit, Watch
+from genesis_server.protocol.messages import (
+    AskServer,
+    Cancel,
+    CutOut,
+    Estimate,
+    JobEvent,
+    JobState,
+    Preview,
+    Rebake,
+    Regenerate,
+    Retry,
+    Submit,
+    Watch,
+)
 
 pytestmark = pytest.mark.slow  # loads torch in processes of its own
 PATIENCE = 120.0  # seconds for one job; the first loads torch and compiles kernels
@@ -154,6 +170,75 @@ def test_a_bad_picture_fails_the_job_with_its_code_and_makes_nothing(real, pictu
 def test_a_missing_model_is_named(real, picture, tmp_path) -> None:
     failed = real.over(real.generate(picture, "no model", tmp_path / "nowhere"))[-1].job
     assert failed.error["code"] == ErrorCode.MODEL_MISSING
+
+
+def test_a_rebake_heals_a_missing_model(real, finished) -> None:
+    (finished[0] / "model.glb").unlink()
+    job = real.client.request(Rebake(str(finished[0]))).jobs[0].id
+    events = real.over(job)
+    assert events[-1].job.state == JobState.FINISHED, events[-1].job.error
+    assert (finished[0] / "model.glb").read_bytes()[:4] == b"glTF"
+
+
+def test_an_estimate_names_the_stages_and_knows_their_times_once_they_have_run(real, finished, picture, model) -> None:
+    asset = str(finished[0])
+    forecast = real.client.request(Estimate(asset, changes={"bake.texture_size": 1024}))
+    assert forecast.stages == ("mesh", "bake") and forecast.measured and min(forecast.seconds) > 0
+    assert real.client.request(Estimate(asset)).stages == ()
+    other_texture = real.client.request(Estimate(asset, changes={"texture_seed": 77}))
+    assert other_texture.stages == ("texture", "voxels", "mesh", "bake")
+    assert "cutout" in real.client.request(Estimate(asset, backgrounds=("keep",))).stages
+    fresh = real.client.request(Estimate(pictures=1, model=str(model), preset="draft"))
+    assert len(fresh.stages) == 7 and fresh.measured
+    assert Asset.open(asset).settings.texture_seed == 5  # nothing was changed
+
+
+def test_structure_and_bare_shape_are_shown_on_the_way_and_change_nothing(real, picture, model) -> None:
+    with Client(real.file) as curious:
+        curious.request(Watch(previews=True))
+        plain = real.generate(picture, "plain", model, seed=9)
+        real.over(plain)
+        folder = real.folder / "shown.genesis"
+        changes = {**FAST, "seed": 9}
+        job = real.client.request(Submit((str(picture),), str(folder), str(model), "draft", changes, previews=True)).jobs[0].id
+        assert real.over(job)[-1].job.state == JobState.FINISHED
+        shown = [item.message for item in curious.wait(1.0) if isinstance(item.message, Preview)]
+    assert [(preview.kind, preview.job) for preview in shown] == [("voxels", job), ("mesh", job)]
+    coords = np.frombuffer(shown[0].coords, "<u2").reshape(-1, 3)
+    assert len(coords) == Asset.open(folder).statistics["structure"]["cells"]
+    assert coords.max() < shown[0].resolution
+    vertices = np.frombuffer(shown[1].vertices, "<f4").reshape(-1, 3)
+    faces = np.frombuffer(shown[1].faces, "<i4").reshape(-1, 3)
+    assert faces.min() == 0 and faces.max() == len(vertices) - 1 and 0 < len(faces) <= 20_000
+    assert np.abs(vertices).max() < 0.6
+    assert (folder / "model.glb").read_bytes() == (real.folder / "plain.genesis" / "model.glb").read_bytes()
+
+
+def test_a_cut_out_is_shown_and_each_picture_has_its_own_background(real, picture, model) -> None:
+    made = real.client.request(CutOut(str(picture), model=str(model), size=32))
+    shown = Image.open(io.BytesIO(made.png))
+    assert (
+        (made.method, shown.mode, shown.size) == ("alpha", "RGBA", (32, 32)) == (made.method, "RGBA", (made.width, made.height))
+    )
+    white = real.client.request(CutOut(str(picture), "remove", str(model)))
+    assert "key" in white.method
+    request = Submit(
+        (str(picture), str(picture)), str(real.folder / "two.genesis"), str(model), "draft", FAST, backgrounds=("", "remove")
+    )
+    assert real.over(real.client.request(request).jobs[0].id)[-1].job.state == JobState.FINISHED
+    methods = Asset.open(real.folder / "two.genesis").statistics["cutout"]["background"]
+    assert methods[0] == "alpha" and "key" in methods[1]
+    job = real.client.request(Regenerate(str(real.folder / "two.genesis"), backgrounds=("remove", "auto"))).jobs[0].id
+    assert stages(real.over(job))[0] == "cutout"
+    assert Asset.open(real.folder / "two.genesis").statistics["cutout"]["background"][1] == "alpha"
+
+
+def test_progress_says_how_long_it_will_take(real, picture, model) -> None:
+    events = real.over(real.generate(picture, "timed", model, seed=11))
+    etas = [event.job.eta for event in events if event.kind in ("stage_started", "step")]
+    assert min(etas) >= 0 and etas[-1] <= etas[0]
+    info = real.client.request(AskServer())
+    assert info.torch and info.memory_total > 0 and info.device and info.loaded
 
 
 def test_a_rebake_works_after_a_restart(real, finished) -> None:
