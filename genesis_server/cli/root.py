@@ -21,6 +21,7 @@ from genesis_server.cli.output import BAD_USAGE, print_json
 from genesis_server.cli.quiet import start_warp
 from genesis_server.cli.rebake import rebake
 from genesis_server.cli.serve import serve
+from genesis_server.cli.texture import texture
 from genesis_server.protocol.errors import ErrorCode, GenesisError
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
@@ -65,6 +66,7 @@ def main() -> None:
 
     \b
     genesis generate chair.png          a picture to chair.genesis/model.glb
+    genesis texture chair.glb chair.png  new textures on a mesh that you have
     genesis rebake chair.genesis ...    other textures or fewer faces, without generating again
     genesis bake chair.vxz              an O-Voxel file to chair.glb
     genesis doctor                      what works on this machine, and what to do about the rest
@@ -78,5 +80,5 @@ def mini() -> None:
     """Trains and measures genesis-mini, the packaged small model."""
 
 
-for command in (generate, rebake, bake, serve, doctor, models, inspect):
+for command in (generate, texture, rebake, bake, serve, doctor, models, inspect):
     main.add_command(command)

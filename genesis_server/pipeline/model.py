@@ -30,13 +30,13 @@ from genesis_server.hub.locate import (
 )
 from genesis_server.networks.registry import load_checkpoint
 from genesis_server.pipeline.background import BackgroundRemover, NetworkRemover, PlainRemover, Removal
-from genesis_server.pipeline.config import CONFIG_FILE, ModelConfig
-from genesis_server.pipeline.plan import Plan, make_plan
+from genesis_server.pipeline.config import CONFIG_FILE, TEXTURING_CONFIG_FILE, ModelConfig
+from genesis_server.pipeline.plan import Plan, TexturePlan, make_plan, make_texture_plan
 from genesis_server.protocol.errors import ErrorCode, GenesisError, Remedy
 
 ENCODER, ENCODER_FILES = "image_cond_model", ("config.json", "model.safetensors")
 STRUCTURE_FLOW, STRUCTURE_DECODER = "sparse_structure_flow_model", "sparse_structure_decoder"
-SHAPE_DECODER, TEXTURE_DECODER = "shape_slat_decoder", "tex_slat_decoder"
+SHAPE_ENCODER, SHAPE_DECODER, TEXTURE_DECODER = "shape_slat_encoder", "shape_slat_decoder", "tex_slat_decoder"
 REMOVER = "rembg_model"
 
 Loader = Callable[[torch.device], nn.Module]
@@ -128,6 +128,17 @@ class Model:
             pipeline_type or self.config.default_type, self._architectures, 2 ** (levels - 1), self.config.image_size
         )
 
+    def texture_plan(self, pipeline_type: str | None = None) -> TexturePlan:
+        """What texturing a given mesh runs at the resolution of a pipeline type (None: the model's default).
+
+        Raises:
+            GenesisError: BAD_MODEL when the model has no shape encoder, BAD_PARAMETER for a type without a resolution.
+        """
+        levels = len(self.architecture(SHAPE_ENCODER)["model_channels"])
+        return make_texture_plan(
+            pipeline_type or self.config.default_type, self._architectures, 2 ** (levels - 1), self.config.image_size
+        )
+
     @contextmanager
     def network(self, role: str) -> Iterator[nn.Module]:
         """A role's network on the device, for the length of a `with` block."""
@@ -148,6 +159,11 @@ class Model:
     def remover(self) -> BackgroundRemover:
         """What removes backgrounds: a segmentation network where one is at hand, else plain image processing."""
         return _LazyRemover(self) if REMOVER in self._loaders else PlainRemover()
+
+
+def texturing_configuration(model_id: str) -> str:
+    """The configuration file with which a model textures given meshes: its own for that, else the general one."""
+    return TEXTURING_CONFIG_FILE if open_source(model_id).find(TEXTURING_CONFIG_FILE) else CONFIG_FILE
 
 
 class _LazyRemover:

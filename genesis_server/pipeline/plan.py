@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from genesis_server.protocol.errors import ErrorCode, GenesisError
 
 SHAPE_ROLE, TEXTURE_ROLE = "shape_slat_flow_model_", "tex_slat_flow_model_"
+RESOLUTION_MAX = 2048  # voxels per axis of a given mesh
 LIMIT_STEP = 8  # latent cells by which a cascade shrinks when it has too many tokens; 128 voxels at the published ratio
 
 
@@ -61,6 +62,44 @@ class Plan:
     def image_sizes(self) -> tuple[int, ...]:
         """Every picture size in use, ascending."""
         return tuple(sorted({self.structure_size, self.texture.image_size, *(item.image_size for item in self.shape)}))
+
+
+@dataclass(frozen=True)
+class TexturePlan:
+    """What texturing a given mesh runs.
+
+    Attributes:
+        ratio: voxels per latent cell and axis.
+        texture: the texture pass.
+        resolution: voxels per axis of the mesh.
+    """
+
+    ratio: int
+    texture: Pass
+    resolution: int
+
+
+def make_texture_plan(pipeline_type: str, roles: Mapping[str, object], ratio: int, image_size: int | None) -> TexturePlan:
+    """The plan for a given mesh at the resolution that a pipeline type names: 1024 of `1024_cascade`.
+
+    The network is the first one made for that resolution or above, else the largest (docs/spec/pipeline.md 13.3, 13.5).
+
+    Raises:
+        GenesisError: BAD_MODEL when the model has no texture network, BAD_PARAMETER for a type that names no resolution.
+    """
+    known = sorted(_resolutions(roles, TEXTURE_ROLE))
+    if not known:
+        raise GenesisError(ErrorCode.BAD_MODEL, "The model has no texture network.", f"It has {', '.join(roles)}.")
+    match = re.fullmatch(r"(\d+)(_cascade)?", pipeline_type)
+    wanted = int(match[1]) if match else 0
+    if not 2 * ratio <= wanted <= RESOLUTION_MAX or wanted % ratio:
+        raise GenesisError(
+            ErrorCode.BAD_PARAMETER,
+            f"A mesh cannot be textured at the resolution {pipeline_type!r}.",
+            f"Use a multiple of {ratio} up to {RESOLUTION_MAX}, such as {known[-1]}.",
+        )
+    chosen = next((value for value in known if value >= wanted), known[-1])
+    return TexturePlan(ratio, Pass(f"{TEXTURE_ROLE}{chosen}", chosen, image_size or chosen), wanted)
 
 
 def make_plan(pipeline_type: str, roles: Mapping[str, object], ratio: int, image_size: int | None) -> Plan:

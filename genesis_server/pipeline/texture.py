@@ -10,13 +10,13 @@ import torch
 from genesis_server.pipeline.conditioning import Conditioning
 from genesis_server.pipeline.latents import Latent, Sampling, draw_noise, pick, run_sampler
 from genesis_server.pipeline.model import Model
-from genesis_server.pipeline.plan import Plan
+from genesis_server.pipeline.plan import Plan, TexturePlan
 from genesis_server.sparse.tensor import Level
 
 
 def sample_texture(
     model: Model,
-    plan: Plan,
+    plan: Plan | TexturePlan,
     shape: Latent,
     conditionings: Sequence[Conditioning],
     generator: torch.Generator,

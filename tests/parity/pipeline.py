@@ -15,13 +15,16 @@ import numpy as np
 import torch
 from PIL import Image
 
+from genesis_server.mesh.mesh import Mesh
 from genesis_server.networks.image_encoder import load_image_encoder
+from genesis_server.ovoxel.voxelize import fit_to_box
 from genesis_server.pipeline.background import NetworkRemover, Removal
 from genesis_server.pipeline.conditioning import Conditioning, encode
 from genesis_server.pipeline.cutout import cut_out
 from genesis_server.pipeline.decode import decode
 from genesis_server.pipeline.flow import FlowProcess, time_schedule
 from genesis_server.pipeline.latents import Latent, Sampling, seeded
+from genesis_server.pipeline.mesh_surface import z_up
 from genesis_server.pipeline.samplers import SamplerParameters, flow_steps
 from genesis_server.pipeline.shape import MAX_TOKENS, limit_tokens, sample_shape
 from genesis_server.pipeline.structure import sample_structure
@@ -60,6 +63,8 @@ def cases(folder: Path) -> Iterator[Case]:
                 yield from run_cases(folder, name, index, meta)
         if (folder / "texturing" / "tex_latent.npz").exists():
             yield from texture_latent_cases(folder / "texturing" / "tex_latent.npz", index)
+    if (folder / "texturing" / "texturing.npz").exists():
+        yield from given_mesh_cases(folder / "texturing" / "texturing.npz")
 
 
 def sampler_cases(path: Path, name: str, meta: dict[str, Any]) -> Iterator[Case]:
@@ -266,6 +271,14 @@ def texture_latent_cases(path: Path, index: dict[str, Any]) -> Iterator[Case]:
     texture = sample_texture(model, plan, shape, [Conditioning((tokens,), 512)], seeded(int(golden["seed"])), sampling)
     yield "texturing/noise", noises["tex512"].numpy(), golden["noise"], NOISE_LIMIT
     yield "texturing/latent", texture.feats.numpy(), golden["out"], LATENT_LIMIT
+
+
+def given_mesh_cases(path: Path) -> Iterator[Case]:
+    """How a given mesh is placed in the unit cube. Its normals are its own here, not made anew as in the published pipeline."""
+    golden = np.load(path)
+    vertices, faces = torch.from_numpy(golden["in_vertices"]), torch.from_numpy(golden["faces"])
+    placed = fit_to_box(Mesh(torch.from_numpy(z_up(vertices.numpy())), faces.int()))
+    yield "texturing/vertices", placed.vertices.numpy(), golden["out_vertices"], 1e-6
 
 
 def _features(encoder: torch.nn.Module, pictures: list[Image.Image], size: int) -> np.ndarray:

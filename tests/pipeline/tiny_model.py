@@ -35,6 +35,13 @@ DECODER = {
     "block_type": ["SparseConvNeXtBlock3d"] * 4,
     "up_block_type": ["SparseResBlockC2S3d"] * 3,
 }
+ENCODER_OF_MESHES = {
+    "model_channels": [16, 16, 16, 32],
+    "latent_channels": LATENT,
+    "num_blocks": [0, 0, 0, 0],
+    "block_type": ["SparseConvNeXtBlock3d"] * 4,
+    "down_block_type": ["SparseResBlockS2C3d"] * 3,
+}
 NETWORKS: dict[str, dict[str, Any]] = {
     "sparse_structure_flow_model": {
         "name": "SparseStructureFlowModel",
@@ -51,6 +58,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
         },
     },
     "shape_slat_decoder": {"name": "FlexiDualGridVaeDecoder", "args": {"resolution": 32, **DECODER}},
+    "shape_slat_encoder": {"name": "FlexiDualGridVaeEncoder", "args": ENCODER_OF_MESHES},
     "tex_slat_decoder": {
         "name": "SparseUnetVaeDecoder",
         "args": {"out_channels": 6, "pred_subdiv": False, **DECODER},
