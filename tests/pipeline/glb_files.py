@@ -11,12 +11,13 @@ from typing import Any
 import cv2
 import numpy as np
 
-_SIDES = [((1, 0), 2), ((0, 2), 1), ((2, 1), 0)]  # axes of u and v, and the axis that the side looks along
+_EIGHTH_TURN = [0, 0.38268343, 0, 0.92387953]  # about y
+_SIDES = [((0, 1), 2), ((2, 0), 1), ((1, 2), 0)]  # axes of u and v, and the axis that the side looks along
 
 
-def box() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Vertices [24, 3] of a cube of side 1, UVs [24, 2] with a sixth of the texture for each side, faces [12, 3]."""
-    vertices, uvs, faces = [], [], []
+def box() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Vertices and normals [24, 3] of a unit cube, UVs [24, 2] with a sixth of the texture for each side, faces [12, 3]."""
+    vertices, normals, uvs, faces = [], [], [], []
     for number in range(6):
         (u, v), axis = _SIDES[number % 3]
         sign = 1 if number < 3 else -1
@@ -24,23 +25,24 @@ def box() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             point = np.zeros(3)
             point[u], point[v], point[axis] = (a - 0.5) * sign, b - 0.5, sign / 2
             vertices.append(point)
+            normals.append(np.eye(3)[axis] * sign)
             uvs.append(((number % 3 + 0.05 + 0.9 * a) / 3, (number // 3 + 0.05 + 0.9 * b) / 2))
         faces += [(4 * number, 4 * number + 1, 4 * number + 2), (4 * number, 4 * number + 2, 4 * number + 3)]
-    return np.array(vertices, np.float32), np.array(uvs, np.float32), np.array(faces, np.uint16)
+    return np.array(vertices, np.float32), np.array(normals, np.float32), np.array(uvs, np.float32), np.array(faces, np.uint16)
 
 
 def write_scene(path: Path, with_uvs: bool = True, **changes: Any) -> Path:
     """Two boxes of different materials; the second one small, turned, and moved far from the origin with its parent."""
-    vertices, uvs, faces = box()
+    vertices, normals, uvs, faces = box()
     _, picture = cv2.imencode(".png", np.full((256, 256, 3), 99, np.uint8))
     noise = np.random.default_rng(0).integers(0, 255, (256, 256, 3), np.uint8)
     _, large = cv2.imencode(".png", noise)
-    blobs = [vertices.tobytes(), uvs.tobytes(), faces.tobytes(), picture.tobytes(), large.tobytes()]
+    blobs = [vertices.tobytes(), uvs.tobytes(), faces.tobytes(), picture.tobytes(), large.tobytes(), normals.tobytes()]
     binary, views = b"", []
     for blob in blobs:
         views.append({"buffer": 0, "byteOffset": len(binary), "byteLength": len(blob)})
         binary += blob + bytes(-len(blob) % 4)
-    attributes = {"POSITION": 0, **({"TEXCOORD_0": 1} if with_uvs else {})}
+    attributes = {"POSITION": 0, "NORMAL": 3, **({"TEXCOORD_0": 1} if with_uvs else {})}
     document = {
         "asset": {"version": "2.0", "generator": "an artist's tool"},
         "scene": 0,
@@ -48,7 +50,13 @@ def write_scene(path: Path, with_uvs: bool = True, **changes: Any) -> Path:
         "nodes": [
             {"name": "Root", "children": [1, 2], "translation": [100, 20, 3]},
             {"name": "Body", "mesh": 0, "scale": [4, 4, 4]},
-            {"name": "Lid", "mesh": 1, "translation": [0, 3, 0], "rotation": [0, 0.38268343, 0, 0.92387953], "scale": [2, 2, 2]},
+            {
+                "name": "Lid",
+                "mesh": 1,
+                "translation": [0, 3, 0],
+                "rotation": [0, 0.38268343, 0, 0.92387953],
+                "scale": [2, 2, 2],
+            },
         ],
         "meshes": [
             {"name": "BodyMesh", "primitives": [{"attributes": attributes, "indices": 2, "material": 0}]},
@@ -64,6 +72,7 @@ def write_scene(path: Path, with_uvs: bool = True, **changes: Any) -> Path:
             {"bufferView": 0, "componentType": 5126, "count": 24, "type": "VEC3", "min": [-0.5] * 3, "max": [0.5] * 3},
             {"bufferView": 1, "componentType": 5126, "count": 24, "type": "VEC2"},
             {"bufferView": 2, "componentType": 5123, "count": 36, "type": "SCALAR"},
+            {"bufferView": 5, "componentType": 5126, "count": 24, "type": "VEC3"},
         ],
         "bufferViews": views,
         "buffers": [{"byteLength": len(binary)}],

@@ -90,6 +90,12 @@ def test_a_mesh_without_coordinates_is_unwrapped_in_its_place(tmp_path: Path, mo
     # positions are stored as float32 near 100
     np.testing.assert_allclose(bounds[1], bounds[0], atol=1e-5)
     assert not MeshSurface(GltfScene.read(mesh)).has_uvs
+    (part,) = GltfScene.read(asset.path("model.glb")).parts
+    a, b, c = (part.vertices[part.faces[:, corner]] for corner in range(3))
+    flat = np.cross(b - a, c - a)
+    flat /= np.linalg.norm(flat, axis=1, keepdims=True)
+    edges_stay_hard = (part.normals[part.faces] * flat[:, None]).sum(2)
+    assert edges_stay_hard.min() > 0.9999
 
 
 def test_only_what_changed_runs_again(tmp_path: Path, model: Model) -> None:
