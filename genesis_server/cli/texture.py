@@ -72,12 +72,11 @@ def texture(
 
     def work(bars: StageBars, cancelled: Callable[[], bool]) -> Asset:
         from genesis_server.assets import Asset  # these bring torch
-        from genesis_server.bake.gltf_scene import GltfScene
         from genesis_server.pipeline.model import Model, texturing_configuration
         from genesis_server.pipeline.picture import load_picture
-        from genesis_server.pipeline.texture_mesh import texture_mesh
+        from genesis_server.pipeline.texture_mesh import check_mesh, texture_mesh
 
-        GltfScene.read(mesh)  # everything that can be refused is refused before a folder is made
+        check_mesh(mesh)  # everything that can be refused is refused before a folder is made
         pictures = [load_picture(image) for image in images]
         loaded = Model.load(model, config_file=texturing_configuration(model))
         loaded.texture_plan(settings.resolution)

@@ -73,6 +73,15 @@ def texture_mesh(
     run.run(stages, Progress(reported, on_event, cancelled))
 
 
+def check_mesh(mesh: Path) -> None:
+    """Refuse a file that `texture_mesh` could not use.
+
+    Raises:
+        GenesisError: BAD_MESH.
+    """
+    MeshSurface(GltfScene.read(mesh))
+
+
 def is_textured_mesh(asset: Asset) -> bool:
     """Whether an asset was made by `texture_mesh` and not by `generate`."""
     return asset.stage("source") is not None
