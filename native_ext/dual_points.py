@@ -2,9 +2,9 @@
 """Dual vertices of a mesh's grid cells: quadratic error functions minimised in their boxes (docs/spec/geometry.md 3.2-3.5).
 
 Formula, with x relative to the cell's centre: minimise `x'Ax - 2b'x + c`, the sum over a cell's crossings and faces of
-`(n.x - n.v0)^2`, over its boundary edges of `w |(I - uu')(x - o)|^2`, plus `l m |x - mean(q)|^2` over its m crossings q. Outside
-the box the best of the minima on its 6 faces, 12 edges and 8 corners is taken, the first one on ties. Double precision; each
-cell sums its records in their order, so the result does not depend on scheduling.
+`(n.x - n.v0)^2`, over its boundary edges of `w |(I - uu')(x - o)|^2`, plus `l m |x - mean(q)|^2` over its m crossings q.
+Outside the box the best of the minima on its 6 faces, 12 edges and 8 corners is taken, the first one on ties. Double
+precision; each cell sums its records in their order, so the result does not depend on scheduling.
 """
 
 from __future__ import annotations

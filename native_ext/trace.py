@@ -239,7 +239,7 @@ def _trace(
                     linear = wp.vec3(_linear(base[0]), _linear(base[1]), _linear(base[2]))
                     metallic = orm[2]
                     roughness = orm[1]
-                    if mode == CLAY or mode == WIRE:  # noqa: SIM109
+                    if mode == CLAY or mode == WIRE:
                         linear = wp.vec3(0.42, 0.42, 0.42)
                         metallic = 0.0
                         roughness = 0.7

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.spatial import cKDTree
 
 from genesis_server.mesh.mesh import Mesh
 from genesis_server.ovoxel.voxels import OVoxel
@@ -67,6 +68,74 @@ def thin_sheet(thickness: float = 0.03) -> Solid:
         return np.maximum(slab, np.abs(points[:, :2]).max(1) - 0.4)
 
     return Solid("thin_sheet", distance)
+
+
+def torus_knot(tube: float = 0.05, turns: tuple[int, int] = (2, 3)) -> Solid:
+    """A (2, 3) knot; distances to a polyline so fine that its corners are below any voxel."""
+    t = np.linspace(0, 2 * np.pi, 6000, endpoint=False)
+    p, q = turns
+    ring = 0.26 + 0.12 * np.cos(q * t)
+    tree = cKDTree(np.stack([ring * np.cos(p * t), ring * np.sin(p * t), 0.16 * np.sin(q * t)], 1))
+    return Solid("torus_knot", lambda points: tree.query(points)[0] - tube)
+
+
+def nested_shells() -> Solid:
+    """A ball in a hollow ball: from outside only the outer sphere, of radius 0.42, can be seen."""
+
+    def distance(points: np.ndarray) -> np.ndarray:
+        r = np.linalg.norm(points, axis=1)
+        return np.minimum(np.maximum(r - 0.42, 0.32 - r), r - 0.2)
+
+    return Solid("nested_shells", distance)
+
+
+def lattice(bar: float = 0.035, period: float = 0.27) -> Solid:
+    """Square bars along all three axes, four each way."""
+
+    def distance(points: np.ndarray) -> np.ndarray:
+        u = np.abs(points - period * (np.clip(np.round(points / period - 0.5), -2, 1) + 0.5))
+        bars = np.minimum.reduce([np.maximum(u[:, i], u[:, j]) for i, j in ((0, 1), (1, 2), (2, 0))]) - bar
+        return np.maximum(bars, np.abs(points).max(1) - 0.45)
+
+    return Solid("lattice", distance)
+
+
+def text(depth: float = 0.06) -> Solid:
+    """Three letters of square strokes, upright, deep as given."""
+    rows = ["#### #### #  #", "#    #    ## #", "# ## ###  # ##", "#  # #    #  #", "#### #### #  #"]
+    pixel = 0.06
+    cells = np.array([(x, z) for z, row in enumerate(rows) for x, mark in enumerate(row) if mark == "#"], float)
+    centres = (cells - [len(rows[0]) / 2 - 0.5, len(rows) / 2 - 0.5]) * [pixel, -1.4 * pixel]
+    half = np.array([pixel / 2, 0.7 * pixel]) + 1e-4  # strokes overlap
+
+    def distance(points: np.ndarray) -> np.ndarray:
+        flat = np.full(len(points), np.inf)
+        for centre in centres:
+            q = np.abs(points[:, [0, 2]] - centre) - half
+            flat = np.minimum(flat, np.linalg.norm(np.maximum(q, 0), axis=1) + np.minimum(q.max(1), 0))
+        return np.maximum(flat, np.abs(points[:, 1]) - depth)
+
+    return Solid("text", distance)
+
+
+def leaves(count: int = 5, rings: int = 24) -> Mesh:
+    """Open, curved, pointed sheets of no thickness around the z axis; they do not touch."""
+    vertices, faces = [], []
+    u, v = np.meshgrid(np.linspace(-1, 1, rings), np.linspace(0, 1, rings), indexing="ij")
+    width = 0.11 * np.sin(np.pi * np.clip(v, 0.02, 0.98)) ** 0.7
+    blade = np.stack([u * width, 0.08 + 0.36 * v, 0.25 * v * (1 - v) + 0.3 * (u * width) ** 2 / 0.11], -1).reshape(-1, 3)
+    a = (np.arange(rings - 1)[:, None] * rings + np.arange(rings - 1)).reshape(-1)
+    quads = np.concatenate([np.stack([a, a + rings, a + rings + 1], 1), np.stack([a, a + rings + 1, a + 1], 1)])
+    for number in range(count):
+        c, s = np.cos(2 * np.pi * number / count + 0.1), np.sin(2 * np.pi * number / count + 0.1)
+        faces.append(quads + len(blade) * number)
+        vertices.append(blade @ np.array([[c, s, 0], [-s, c, 0], [0, 0, 1]]) + [0, 0, 0.05 * number - 0.15])
+    return Mesh(torch.from_numpy(np.concatenate(vertices)).float(), torch.from_numpy(np.concatenate(faces)).int())
+
+
+def solids() -> tuple[Solid, ...]:
+    """The closed assets on which quality is measured."""
+    return (sphere(), rounded_box(), torus_knot(), nested_shells(), thin_sheet(), lattice(), text())
 
 
 def noisy_blob(seed: int = 0, amplitude: float = 0.02) -> Solid:

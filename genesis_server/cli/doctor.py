@@ -40,7 +40,6 @@ LIBRARIES = (
     "PIL",
     "cv2",
     "xatlas",
-    "fast_simplification",
     "zmq",
 )
 TOOL_TIMEOUT = 10  # seconds for nvidia-smi

@@ -3,10 +3,13 @@
 
 Order matters. Sheets that touch are told apart before anything is oriented; fins of stray flags, which hang on the
 surface by edges of three faces, come loose as small components and go; then winding, then holes (they need winding), then
-separate vertices for separate sheets, and only then fewer faces. What simplification leaves behind is cleaned once more.
+separate vertices for separate sheets, a new surface where one is asked for, and only then fewer faces. Holes and handles need
+faces: where a target is below what they need, larger holes are closed, and then the shape is made anew on a coarser grid.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 
@@ -14,15 +17,22 @@ from genesis_server.mesh.connectivity import edges_of, pair_sides
 from genesis_server.mesh.holes import fill_holes
 from genesis_server.mesh.mesh import Mesh
 from genesis_server.mesh.orientation import agreeing_links, orient
-from genesis_server.mesh.repair import clean_faces, drop_dust, keep_faces, separate_sheets, sides_without_link
-from genesis_server.mesh.simplify import FACES_MIN, simplify
+from genesis_server.mesh.remesh import THICKNESS
+from genesis_server.mesh.remesh import remesh as remesh_surface
+from genesis_server.mesh.repair import clean_faces, drop_dust, keep_faces, part_touching, separate_sheets, sides_without_link
+from genesis_server.mesh.simplify import FACES_MIN, simplify, without_slivers
 from genesis_server.mesh.smooth import smooth
 from genesis_server.protocol.errors import ErrorCode, GenesisError
 
+TOLERANCE = 0.02  # by which a face target may be missed
 _HOLE_EDGES = 24  # perimeter of the largest hole to close, in median edges: a gap of about seven voxels
-_ATTEMPTS = 6  # to meet the target
 _MENDING_ROUNDS = 2  # sheets that came apart show holes that could not be told before
 _HOLE_PERIMETER = 0.03  # and at least this, in units of the model's box (docs/spec/geometry.md 13.3)
+_SOLID_THICKNESS = 1.0  # cells, of walls and sheets that enclose nothing, in a mesh that is to be printed
+_RESOLUTIONS = (16, 1024)  # for a new surface where the caller does not say
+_COARSER = 0.7  # step between the grids that are tried for targets below what the shape's holes and handles need
+_COARSEST = 3
+_SURPLUS = 3.0  # faces of the first of these grids, in targets
 
 
 def finish_mesh(
@@ -33,27 +43,29 @@ def finish_mesh(
     remesh: bool = False,
     solid: bool = False,
     resolution: int | None = None,
+    check: Callable[[], None] = lambda: None,
 ) -> Mesh:
-    """A clean, outward wound mesh of at most `faces` faces (or a few per cent more where it cannot be had).
+    """A clean, outward wound mesh of `faces` faces within 2 %, or of fewer where the surface has fewer.
 
-    No face of the result is degenerate or a duplicate, and no edge has more than two faces.
+    No face of the result is degenerate or a duplicate, and no edge has more than two faces, vertices of equal position taken
+    as one. Components smaller than 3e-4 of the whole area and 64 faces are dust and go; all other parts stay, as long as the
+    target leaves four faces for each.
 
     Args:
         mesh: as `extract_mesh` returns it; winding and unused vertices do not matter.
         faces: face target, at least 4.
         smoothing: rounds of `smooth` before simplification. 0 suits exact dual vertices; 5 takes the tremble out of a small
             network's surface.
-        remesh: the surface is made anew on a grid: one outer skin without non-manifold edges, holes closed; sheets stay,
-            as thin slabs.
-        solid: a watertight result, for printing and for booleans; implies `remesh`.
+        remesh: the surface is made anew on a grid: one closed outer skin, holes closed, voids gone; sheets stay, as slabs of
+            a tenth of a cell.
+        solid: as `remesh`, and what encloses nothing becomes one cell thick: for printing and booleans.
         resolution: cells per axis of the unit box for `remesh`, best that of the O-Voxel; None is taken from the median edge.
+        check: called between steps; may raise to stop.
 
     Raises:
         GenesisError: BAD_PARAMETER for a target below 4; BAD_MESH where no face with an area is left, or vertices are
             not finite.
     """
-    if remesh or solid:
-        raise GenesisError(ErrorCode.BAD_PARAMETER, "Remeshing is not available yet.", "Finish the mesh without it.")
     if faces < FACES_MIN:
         raise GenesisError(
             ErrorCode.BAD_PARAMETER, f"{faces} faces are too few for a surface.", f"Ask for at least {FACES_MIN} faces."
@@ -63,20 +75,57 @@ def finish_mesh(
     mesh = repair(mesh)
     if len(mesh.faces) == 0:
         raise GenesisError(ErrorCode.BAD_MESH, "The mesh has no face with an area.", "Generate the shape with another seed.")
+    check()
     mesh = smooth(mesh, smoothing)
-    best, aim = mesh, faces
-    for _ in range(_ATTEMPTS if len(mesh.faces) > faces else 0):
-        fewer = simplify(mesh, aim)
-        count = 0 if fewer is mesh else len((fewer := _mend(fewer)).faces)
-        if count < FACES_MIN:  # collapsed into nothing: the shape needs more faces than were asked for
-            aim *= 2
-            continue
-        if count < len(best.faces):
-            best = fewer
-        if count <= faces or aim > faces:
-            break
-        aim = max(aim - (count - faces), FACES_MIN)  # mended holes have to be counted in
+    if remesh or solid:
+        anew = remesh_surface(mesh, resolution or _resolution_of(mesh), _SOLID_THICKNESS if solid else THICKNESS)
+        if len(anew.faces):
+            mesh = keep_faces(anew, drop_dust(anew, agreeing_links(anew)))
+        check()
+    return part_touching(_to_target(mesh, faces, check))
+
+
+def reduce_mesh(mesh: Mesh, faces: int, check: Callable[[], None] = lambda: None) -> Mesh:
+    """A finished mesh with fewer faces, for a level of detail: within 2 % of the target, as clean as it was.
+
+    Args and errors as `finish_mesh`.
+    """
+    if faces < FACES_MIN:
+        raise GenesisError(
+            ErrorCode.BAD_PARAMETER, f"{faces} faces are too few for a surface.", f"Ask for at least {FACES_MIN} faces."
+        )
+    return part_touching(_to_target(mesh, faces, check))
+
+
+def _to_target(mesh: Mesh, faces: int, check: Callable[[], None]) -> Mesh:
+    limit = int(faces * (1 + TOLERANCE))
+    mesh = without_slivers(mesh)
+    best = simplify(mesh, faces, check)
+    if len(best.faces) > limit:
+        best = _fewer(best, simplify(without_slivers(_mend(best)), faces, check))
+    if len(best.faces) > limit and not len(sides_without_link(best.faces, agreeing_links(best))):
+        best = _fewer(best, simplify(best, faces, check, eased=True))
+    cells = max(_COARSEST + 1.0, _resolution_of(mesh) * min(1.0, (_SURPLUS * faces / len(mesh.faces)) ** 0.5))
+    while len(best.faces) > limit and cells >= _COARSEST:
+        coarse = remesh_surface(mesh, int(cells))
+        if len(coarse.faces) >= FACES_MIN:
+            best = _fewer(best, simplify(without_slivers(coarse), faces, check, eased=True))
+        cells *= _COARSER
     return best
+
+
+def _fewer(one: Mesh, two: Mesh) -> Mesh:
+    return two if FACES_MIN <= len(two.faces) < len(one.faces) else one
+
+
+def _resolution_of(mesh: Mesh) -> int:
+    low, high = _RESOLUTIONS
+    return max(low, min(high, round(1 / max(_median_edge(mesh), 1e-6))))
+
+
+def _median_edge(mesh: Mesh) -> float:
+    ends = mesh.vertices[edges_of(mesh.faces).vertices]
+    return float((ends[:, 0] - ends[:, 1]).norm(dim=1).median())
 
 
 def repair(mesh: Mesh) -> Mesh:
@@ -103,5 +152,4 @@ def _mend(mesh: Mesh) -> Mesh:
 
 
 def _hole_limit(mesh: Mesh) -> float:
-    ends = mesh.vertices[edges_of(mesh.faces).vertices]
-    return max(_HOLE_PERIMETER, _HOLE_EDGES * float((ends[:, 0] - ends[:, 1]).norm(dim=1).median()))
+    return max(_HOLE_PERIMETER, _HOLE_EDGES * _median_edge(mesh))

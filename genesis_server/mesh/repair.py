@@ -13,8 +13,10 @@ from genesis_server.mesh.connectivity import components, edges_of, ends_of, link
 from genesis_server.mesh.mesh import Mesh
 from genesis_server.mesh.normals import face_areas
 from genesis_server.mesh.orientation import agreeing_links
+from native_ext.segment_sum import sum_by_row
 
 _FLAT = 1e-12  # area over squared longest edge
+_PARTING = 0.02  # of the way to the middle of its faces, by which a vertex leaves a place it shares
 _DUST_AREA = 3e-4  # of the whole area ...
 _DUST_FACES = 64  # ... and of no more faces than this, so that a leaf of a dense tree is a part and not dust
 
@@ -134,6 +136,24 @@ def _halve(mesh: Mesh, groups: list[list[int]]) -> Mesh:
             faces.append([len(vertices) - 1, b, c])
     device = mesh.faces.device
     return Mesh(torch.tensor(vertices, device=device), torch.tensor(faces, dtype=torch.int32, device=device))
+
+
+def part_touching(mesh: Mesh) -> Mesh:
+    """Vertices that share their position with others moved a little towards their own faces.
+
+    Sheets that touch have vertices of their own there; files are often welded by position, and that would join them again.
+    """
+    which, count = torch.unique(mesh.vertices + 0.0, dim=0, return_inverse=True, return_counts=True)[1:]
+    shared = count[which] > 1
+    if not bool(shared.any()):
+        return mesh
+    corner = torch.nonzero(shared[mesh.faces.long().reshape(-1)])[:, 0]
+    vertex = mesh.faces.long().reshape(-1)[corner]
+    inward = mesh.vertices[mesh.faces[corner // 3].long()].double().mean(1) - mesh.vertices[vertex].double()
+    faces = torch.ones(len(corner), 1, dtype=torch.float64, device=corner.device)
+    total = sum_by_row(vertex, torch.cat([inward, faces], 1), len(mesh.vertices))
+    moved = mesh.vertices + (_PARTING * total[:, :3] / total[:, 3:].clamp(min=1)).float()
+    return Mesh(torch.where(shared[:, None], moved, mesh.vertices), mesh.faces)
 
 
 def drop_dust(mesh: Mesh, links: Tensor) -> Tensor:

@@ -1,49 +1,164 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fewer faces by quadric edge collapse (docs/spec/geometry.md 14), by the fast-simplification library on the CPU.
+"""Fewer faces by parallel quadric edge collapse (docs/spec/geometry.md 14): the schedule of `native_ext.edge_collapse`.
 
-The library's thresholds are absolute, so the mesh is scaled to a unit box for it. Its guard against flipped faces refuses
-collapses among vertices that lie exactly on a line, and so gets stuck on flat sides three times above the target; a
-displacement far below the precision of an O-Voxel (1/255 of a voxel) frees it, and makes it three times as fast.
+Cheap edges go first: a step looks at the cheapest share of all edges and collapses an independent set of them, the last step
+only as many as are still too many. Where the strict guards leave nothing to collapse they are eased, then handles and holes
+stand in the way: `simplify` stops there, and `finish_mesh` knows what to do.
 """
 
 from __future__ import annotations
 
-import fast_simplification
-import numpy as np
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import torch
+from torch import Tensor
 
 from genesis_server.mesh.mesh import Mesh
+from genesis_server.mesh.repair import drop_unused_vertices
+from native_ext.edge_collapse import (
+    Fans,
+    Surface,
+    collapse,
+    collapse_costs,
+    collapse_keys,
+    fans_of,
+    independent_sides,
+    start_surface,
+)
+from native_ext.edge_flip import flip_slivers
 
 FACES_MIN = 4  # of the smallest closed surface
-_AGGRESSIVENESS = (7.0, 10.0)  # the library's default; the second only where the target was missed
-_DISPLACEMENT = 1e-5  # of the unit box, standard deviation
+_LENGTH_WEIGHT = 1e-5  # a tenth of a per cent of an edge's length in distance weighs as much as the length itself
+_ROUNDS = 3  # of choosing independent edges per step; each finds about half as many as the one before
+_COMPACTION = 2  # unused vertices are dropped when there are this many times the used ones
 
 
-def simplify(mesh: Mesh, faces: int) -> Mesh:
-    """At most `faces` faces where that is possible; the mesh itself where it is small enough, or where nothing would be left.
+@dataclass(frozen=True)
+class _Guard:
+    """What a step may do.
+
+    Attributes:
+        share: of all edges, cheapest first, that are looked at.
+        cosine: of the angle by which a face may turn.
+        quality: of the faces that come out (1 equilateral, 0.2 about an aspect of 10).
+    """
+
+    share: float
+    cosine: float
+    quality: float
+
+
+_STRICT = (_Guard(0.4, 0.5, 0.2), _Guard(1.0, 0.5, 0.2))
+_EASED = (*_STRICT, _Guard(1.0, 0.2, 0.1), _Guard(1.0, -0.5, 0.02))
+_SLIVER = 0.2  # quality
+_SHORT = 0.3  # of a sliver's longest edge: its shortest is collapsed then
+_SLIVER_ROUNDS = 12
+_STALLED = 0.005  # of the faces; a step that takes away fewer, and is not the last one, eases the guard
+
+
+def simplify(mesh: Mesh, faces: int, check: Callable[[], None] = lambda: None, eased: bool = False) -> Mesh:
+    """The mesh with `faces` faces, one fewer at most; more where its holes, handles and parts need more.
+
+    No new edge of more than two faces comes about, closed surfaces stay closed, and of each part something is left.
 
     Args:
-        mesh: any mesh without duplicate or degenerate faces.
+        mesh: any mesh without duplicate or degenerate faces; it may be simplified already.
         faces: target, at least 4.
+        check: called between steps; may raise to stop.
+        eased: rather slivers and turned faces than a missed target.
     """
-    if len(mesh.faces) <= faces:
+    if len(mesh.faces) <= max(faces, FACES_MIN):
         return mesh
-    points = mesh.vertices.cpu().double().numpy()
-    low, extent = points.min(0), max(float(np.ptp(points, axis=0).max()), 1e-30)
-    unit = (points - low) / extent
-    unit += np.random.default_rng(0).normal(scale=_DISPLACEMENT, size=unit.shape)
-    best = mesh
-    for aggressiveness in _AGGRESSIVENESS:
-        out, triangles = fast_simplification.simplify(
-            unit.astype(np.float32),
-            mesh.faces.cpu().numpy(),
-            target_count=max(faces, FACES_MIN),
-            agg=aggressiveness,
-        )
-        if FACES_MIN <= len(triangles) < len(best.faces):
-            device = mesh.faces.device
-            vertices = torch.from_numpy((np.asarray(out, np.float64) * extent + low).astype(np.float32)).to(device)
-            best = Mesh(vertices, torch.from_numpy(np.asarray(triangles)).to(device, torch.int32))
-        if len(best.faces) <= faces:
+    surface, fans, back = _begin(mesh)
+    guards, level = _EASED if eased else _STRICT, 0
+    while len(surface.faces) > faces and level < len(guards):
+        check()
+        before = len(surface.faces)
+        collapse(surface, fans, _next_sides(surface, fans, guards[level], before - max(faces, FACES_MIN)))
+        if before - len(surface.faces) < _STALLED * before and len(surface.faces) > faces:
+            level += 1
+        if len(surface.faces) * _COMPACTION < len(surface.points):
+            _compact(surface)
+        fans = fans_of(surface.faces, len(surface.points))
+    return back(surface)
+
+
+def without_slivers(mesh: Mesh) -> Mesh:
+    """The mesh with slivers (aspect above about 10) taken out where that is possible: flips first, then short edges collapse.
+
+    Args:
+        mesh: consistently wound, without duplicate faces. Its faces become fewer, by at most the slivers.
+    """
+    surface, fans, back = _begin(mesh)
+    for _ in range(_SLIVER_ROUNDS):
+        flips = flip_slivers(surface, fans, _SLIVER)
+        fans = fans_of(surface.faces, len(surface.points))
+        key, _ = collapse_keys(surface, fans, _short_edges(surface, fans), torch.finfo(torch.float32).max, 0.5, _SLIVER)
+        sides = independent_sides(surface, fans, key, 1)
+        collapse(surface, fans, sides)
+        if flips + len(sides) == 0:
             break
-    return best
+        fans = fans_of(surface.faces, len(surface.points))
+    return back(surface)
+
+
+def _begin(mesh: Mesh) -> tuple[Surface, Fans, Callable[[Surface], Mesh]]:
+    """The mesh in a unit box, and the way back."""
+    used = drop_unused_vertices(mesh)
+    low, high = used.vertices.double().amin(0), used.vertices.double().amax(0)
+    extent = (high - low).max().clamp(min=1e-30)
+    fans = fans_of(used.faces, len(used.vertices))
+    surface = start_surface((used.vertices.double() - low) / extent, used.faces, fans)
+
+    def back(surface: Surface) -> Mesh:
+        _compact(surface)
+        return Mesh((surface.points * extent + low).float(), surface.faces)
+
+    return surface, fans, back
+
+
+def _short_edges(surface: Surface, fans: Fans) -> Tensor:
+    """float32 [3F], squared lengths of the edges that make slivers of their faces; inf for all others."""
+    cost = collapse_costs(surface, fans, _LENGTH_WEIGHT)
+    corners = surface.points[surface.faces.long()]
+    edges = corners.roll(-1, 1) - corners
+    length2 = (edges * edges).sum(2)
+    area2 = torch.linalg.cross(edges[:, 0], edges[:, 1]).norm(dim=1)
+    sliver = 2 * 3**0.5 * area2 < _SLIVER * length2.sum(1)
+    shortest, longest = length2.amin(1, keepdim=True), length2.amax(1, keepdim=True)
+    short = sliver[:, None] & (length2 == shortest) & (length2 <= _SHORT**2 * longest)
+    start, end = surface.faces.long().reshape(-1), surface.faces.long().roll(-1, 1).reshape(-1)
+    edge = torch.minimum(start, end) << 32 | torch.maximum(start, end)
+    wanted = torch.isin(edge, edge[short.reshape(-1)])  # the edge's name may be a side of the face beside the sliver
+    return torch.where(wanted & torch.isfinite(cost), length2.reshape(-1).float(), torch.inf)
+
+
+def _next_sides(surface: Surface, fans: Fans, guard: _Guard, surplus: int) -> Tensor:
+    cost = collapse_costs(surface, fans, _LENGTH_WEIGHT)
+    limit = _cost_at(cost, guard.share)
+    key, going = collapse_keys(surface, fans, cost, limit, guard.cosine, guard.quality)
+    sides = independent_sides(surface, fans, key, _ROUNDS)
+    if int(going[sides].sum()) <= surplus + 1:
+        return sides
+    sides = sides[torch.sort(key[sides]).indices]
+    return sides[torch.cumsum(going[sides], 0) <= surplus + 1]  # an inner edge takes two faces with it
+
+
+def _cost_at(cost: Tensor, share: float) -> float:
+    """The cost below which a share of all collapsible edges lies, to an eighth; from a histogram of the floats' bits."""
+    known = cost[torch.isfinite(cost)]
+    if share >= 1 or len(known) == 0:
+        return torch.finfo(torch.float32).max
+    total = torch.cumsum(torch.bincount(known.view(torch.int32) >> 20, minlength=1 << 11), 0)
+    bucket = int((total < share * len(known)).sum())
+    return float(torch.tensor(bucket + 1 << 20, dtype=torch.int32).view(torch.float32))
+
+
+def _compact(surface: Surface) -> None:
+    used = torch.zeros(len(surface.points), dtype=torch.bool, device=surface.faces.device)
+    used[surface.faces.long().reshape(-1)] = True
+    number = torch.cumsum(used, 0) - 1
+    surface.faces = number[surface.faces.long()].int()
+    for name in ("points", "rim", "matrix", "vector", "constant"):
+        setattr(surface, name, getattr(surface, name)[used])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A textured surface as files hold it: triangles with UVs and normals per corner, and their materials (docs/spec/geometry.md 4.1)."""
+"""A textured surface as files hold it: triangles with UVs, normals and materials (docs/spec/geometry.md 4.1)."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from conftest import Blender
 from genesis_server.protocol.errors import ErrorCode, Remedy
 
 CURSOR = (1.0, -2.0, 3.0)
-FAST = {"faces": 4000, "texture_size": 128}  # fewer cannot be had of the torn surfaces of genesis-mini v0
+FAST = {"faces": 800, "texture_size": 128}
 
 
 def choose(picture: Path, **changes: object) -> None:
