@@ -128,7 +128,7 @@ def _summary(rows: list[dict[str, float]], statistic) -> dict[str, float]:
 def _pictures(world: World, chosen: Objects, model: Model, turn: float) -> list[Image.Image]:
     """Cutouts of the objects after a part of a full turn."""
     seen = chosen if turn == 0 else world.turned(chosen, torch.full((len(chosen),), 2 * math.pi * turn, device=world.device))
-    seen = world.pictures(seen, model.config.image_size)
+    seen = world.pictures(seen, 2 * model.config.image_size)  # real pictures are larger than what the encoder sees
     cutouts = [_rgba(rgb, alpha) for rgb, alpha in zip(seen.rgb, seen.alpha, strict=True)]
     return [cut_out(picture, "auto", model.remover()).picture for picture in cutouts]
 
@@ -169,7 +169,7 @@ def _generate(model: Model, cutouts: list[tuple[Image.Image, ...]]) -> list[tupl
     """Structure and O-Voxel of each object from its pictures; None where nothing came out."""
     plan, samplers = model.plan(), model.config.samplers
     with model.network(ENCODER) as encoder:
-        encoded = [encode(encoder, views, plan.structure_size, model.config.turntable) for views in cutouts]
+        encoded = [encode(encoder, views, plan.structure_size, model.config.framing) for views in cutouts]
     tokens = [_Tokens(torch.stack([item.views[0] for item in encoded]), plan.structure_size)]
     generator = seeded(SEED)
     try:

@@ -31,6 +31,7 @@ PACKAGED = (
     "texture_flow",
 )
 MODEL_ID = "genesis-mini"
+BORDER = 0.0075  # the world's objects fill 0.985 of their pictures (`world/frame.py`), a cutout all of it
 
 
 def export(
@@ -80,7 +81,7 @@ def pipeline_config(sizes: Sizes, normalisation: Mapping[str, Mapping[str, list[
             "tex_slat_normalization": dict(normalisation["texture"]),
             "image_cond_model": {
                 "name": "DinoV3FeatureExtractor",
-                "args": {"model_name": "image_encoder", "image_size": sizes.picture, "turntable": True},
+                "args": {"model_name": "image_encoder", "image_size": sizes.picture, "border": BORDER, "turntable": True},
             },
             "rembg_model": {"name": "BiRefNet", "args": {"model_name": "ZhengPeng7/BiRefNet"}},
             "low_vram": False,

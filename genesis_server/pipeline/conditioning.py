@@ -20,6 +20,19 @@ TURN_MARK = 0.5  # size of the mark of a turned picture; tokens have unit varian
 
 
 @dataclass(frozen=True)
+class Framing:
+    """How a model was shown its pictures in training; the published one as they are cut out, one by one.
+
+    Attributes:
+        border: black margin around the cutout, as a share of the picture's side.
+        turntable: several pictures were taken around the object, evenly spaced, and are looked at together.
+    """
+
+    border: float = 0.0
+    turntable: bool = False
+
+
+@dataclass(frozen=True)
 class Conditioning:
     """Image tokens of one object.
 
@@ -37,19 +50,21 @@ class Conditioning:
         return positive, torch.zeros_like(positive[0])
 
 
-def encode(encoder: nn.Module, pictures: Sequence[Image.Image], size: int, turntable: bool = False) -> Conditioning:
+def encode(encoder: nn.Module, pictures: Sequence[Image.Image], size: int, framing: Framing | None = None) -> Conditioning:
     """Tokens of every picture at `size` x `size` pixels.
 
     Args:
         encoder: a `DinoV3FeatureExtractor`, already on its device.
         pictures: the cutouts; another mode than RGB is resized in that mode first, then loses its alpha.
         size: a multiple of the encoder's patch size.
-        turntable: join all pictures into one view `[n L, D]`, picture i of n marked as taken after a turn of i / n.
+        framing: of the model. On a turntable all pictures become one view `[n L, D]`, picture i of n marked as taken after
+            a turn of i / n.
     """
+    framing = framing or Framing()
     with torch.inference_mode():
         # one by one: several views of one object are few, and a batch would cost memory at 1024 pixels
-        views = [encoder([picture], image_size=size)[0] for picture in pictures]
-        if turntable and len(views) > 1:
+        views = [encoder([_bordered(picture, framing.border)], image_size=size)[0] for picture in pictures]
+        if framing.turntable and len(views) > 1:
             turns = [torch.tensor(2 * math.pi * index / len(views), device=views[0].device) for index in range(len(views))]
             views = [torch.cat([mark_turn(view, turn) for view, turn in zip(views, turns, strict=True)])]
         return Conditioning(tuple(views), size)
@@ -66,3 +81,13 @@ def mark_turn(tokens: Tensor, turn: Tensor) -> Tensor:
     a, b = (1.0 - 2.0 * (channel // period % 2) for period in (1, 2))
     turn = turn[..., None, None].float()
     return tokens + TURN_MARK * ((1 - turn.cos()) * a + turn.sin() * b).to(tokens.dtype)
+
+
+def _bordered(picture: Image.Image, border: float) -> Image.Image:
+    """The picture in the middle of a larger black one."""
+    if border == 0:
+        return picture
+    side = round(picture.width / (1 - 2 * border))
+    framed = Image.new(picture.mode, (side, side))
+    framed.paste(picture, ((side - picture.width) // 2,) * 2)
+    return framed

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from genesis_server.pipeline.conditioning import Framing
 from genesis_server.pipeline.samplers import SamplerParameters
 from genesis_server.protocol.errors import ErrorCode, GenesisError, Remedy
 
@@ -46,7 +47,7 @@ class ModelConfig:
         shape, texture: normalisation of the two latents.
         encoder: name or path of the DINOv3 checkpoint.
         image_size: pixels at which the encoder sees pictures, or None for the resolution of the flow model in use.
-        turntable: several pictures are those of a turntable and are looked at together (`conditioning.encode`).
+        framing: how the encoder is shown its pictures.
         remover: name of the background remover's repository; empty for none.
         low_vram: keep networks in host memory and move each to the device while it is used.
         default_type: pipeline type used when nothing else is asked for.
@@ -58,7 +59,7 @@ class ModelConfig:
     texture: Normalisation
     encoder: str
     image_size: int | None = None
-    turntable: bool = False
+    framing: Framing = Framing()
     remover: str = ""
     low_vram: bool = True
     default_type: str = DEFAULT_TYPE
@@ -100,7 +101,7 @@ class ModelConfig:
             texture=_normalisation(args["tex_slat_normalization"]),
             encoder=str(encoder["args"]["model_name"]),
             image_size=None if image_size is None else int(image_size),
-            turntable=bool(encoder["args"].get("turntable", False)),
+            framing=Framing(float(encoder["args"].get("border", 0.0)), bool(encoder["args"].get("turntable", False))),
             remover=str((args.get("rembg_model") or {}).get("args", {}).get("model_name", "")),
             low_vram=bool(args.get("low_vram", True)),
             default_type=str(args.get("default_pipeline_type", DEFAULT_TYPE)),

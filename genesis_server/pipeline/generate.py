@@ -262,7 +262,7 @@ class _Generation:
             pictures = [Image.open(path).convert("RGB") for path in self._cutouts()]
             for size in self.plan.image_sizes:
                 with self.model.network(ENCODER) as encoder:
-                    self._conditionings.append(encode(encoder, pictures, size, self.model.config.turntable))
+                    self._conditionings.append(encode(encoder, pictures, size, self.model.config.framing))
         return self._conditionings
 
     def _cutouts(self) -> list:

@@ -203,7 +203,7 @@ class _Texturing:
             Image.open(self.asset.path(f"cutout_{index}.png")).convert("RGB") for index in range(len(self.asset.inputs))
         ]
         with self.model.network(ENCODER) as encoder:
-            return encode(encoder, pictures, self.plan.texture.image_size)
+            return encode(encoder, pictures, self.plan.texture.image_size, self.model.config.framing)
 
 
 def _save(latent: Latent, writer: StageWriter, name: str) -> None:
