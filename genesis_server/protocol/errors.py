@@ -35,6 +35,8 @@ class ErrorCode(StrEnum):
     JOB_UNKNOWN = "job_unknown"
     WORKER_LOST = "worker_lost"
     ALREADY_RUNNING = "already_running"
+    NO_PYTHON = "no_python"
+    INSTALL_FAILED = "install_failed"
     INTERNAL = "internal"
 
 
@@ -46,6 +48,8 @@ class Remedy(StrEnum):
     OPEN_LOG = "open_log"
     START_SERVER = "start_server"
     RETRY = "retry"
+    INSTALL_SERVER = "install_server"
+    ALLOW_ONLINE = "allow_online"
 
 
 class GenesisError(Exception):
