@@ -49,6 +49,7 @@ def texture_mesh(
     model: Model | None,
     on_event: Callable[[Event], None],
     cancelled: Callable[[], bool] = lambda: False,
+    expected: Mapping[str, float] | None = None,
 ) -> None:
     """Bring an asset to the mesh with the textures that its pictures and settings ask for.
 
@@ -58,6 +59,7 @@ def texture_mesh(
             the voxels as they are stored, with other bake settings.
         on_event: told of stages, steps and notes.
         cancelled: asked between steps.
+        expected: seconds of each reported stage, for honest progress.
 
     Raises:
         GenesisError: BAD_MESH for a file that is no GLB or shows nothing, BAD_MODEL for a model without an encoder, and
@@ -65,12 +67,24 @@ def texture_mesh(
     """
     run = _Texturing(asset, mesh, model)
     stages = run.stages()
-    if model is None and stages not in ([], ["mesh"]):
+    if model is None and asset.stage("voxels") is None:
         raise GenesisError(
             ErrorCode.BAD_ASSET, f"{asset.folder} has no finished textures to bake.", "Texture the mesh with a model first."
         )
-    reported = [name for stage in stages if stage != "source" for name in (("bake",) if stage == "mesh" else (stage,))]
-    run.run(stages, Progress(reported, on_event, cancelled))
+    run.run(stages, Progress(_reported(stages), on_event, cancelled, expected))
+
+
+def reported_texturing_stages(asset: Asset, mesh: Path | None, model: Model | None) -> list[str]:
+    """The stages that `texture_mesh` would run, by the names under which progress is told.
+
+    Raises:
+        GenesisError: as `texture_mesh`, before work starts.
+    """
+    return _reported(_Texturing(asset, mesh, model).stages())
+
+
+def _reported(stages: list[str]) -> list[str]:
+    return ["bake" if stage == "mesh" else stage for stage in stages if stage != "source"]
 
 
 def check_mesh(mesh: Path) -> None:
@@ -103,10 +117,11 @@ class _Texturing:
     def stages(self) -> list[str]:
         """The stages that would run: all from the first one whose key differs."""
         wanted = self._keys()
-        for index, stage in enumerate(STAGES):
+        looked_at = STAGES if self.model is not None else STAGES[-1:]
+        for index, stage in enumerate(looked_at):
             record = self.asset.stage(stage)
             if record is None or record.key != wanted[stage]:
-                return list(STAGES[index:])
+                return list(looked_at[index:])
         return []
 
     def run(self, stages: list[str], progress: Progress) -> None:
@@ -141,7 +156,7 @@ class _Texturing:
                 "source": {"mesh": file_hash(self.file)},
                 "cutout": {
                     "pictures": self.asset.input_hashes,
-                    "background": settings.background,
+                    "background": self.asset.backgrounds,
                     "model": self.model.remover_name,
                 },
                 "shape": {"model": self.model.identity, "resolution": self.plan.resolution},
@@ -159,7 +174,7 @@ class _Texturing:
     def _cut_out(self, writer: StageWriter) -> None:
         for index, path in enumerate(self.asset.inputs):
             name = f"Picture {index + 1}" if len(self.asset.inputs) > 1 else "The picture"
-            cutout = cut_out(load_picture(path), self.settings.background, self.model.remover(), name)
+            cutout = cut_out(load_picture(path), self.asset.backgrounds[index], self.model.remover(), name)
             cutout.picture.save(writer.file(f"cutout_{index}.png"))
             if "no weights" in cutout.background:
                 self.progress.note("cutout", f"{name}: background removed by {cutout.background}.")

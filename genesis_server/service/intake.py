@@ -34,7 +34,7 @@ _PLAIN_NAME = re.compile(r"\w[\w .()-]{0,99}")
 
 
 # stages that must be whole for a job to begin: a re-bake starts at the voxels, a regeneration can make everything again
-WHOLE: dict[type, tuple[str, ...]] = {Rebake: ("voxels",), Regenerate: (), TextureMesh: ()}
+WHOLE: dict[type, tuple[str, ...]] = {Rebake: ("source", "voxels"), Regenerate: (), TextureMesh: ()}
 
 
 def checked(request: JobRequest, assets: Path) -> JobRequest:

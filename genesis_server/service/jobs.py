@@ -6,13 +6,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import torch
+
 from genesis_server.assets.asset import Asset
+from genesis_server.pipeline.config import CONFIG_FILE
 from genesis_server.pipeline.cutout import check_alpha
 from genesis_server.pipeline.generate import generate, reported_stages
-from genesis_server.pipeline.model import Model
+from genesis_server.pipeline.model import Model, texturing_configuration
 from genesis_server.pipeline.picture import load_picture
+from genesis_server.pipeline.texture_mesh import check_mesh, is_textured_mesh, reported_texturing_stages, texture_mesh
 from genesis_server.protocol.events import Event, EventKind
-from genesis_server.protocol.messages import JobRequest, Preview, Rebake, Submit
+from genesis_server.protocol.messages import JobRequest, Preview, Rebake, Submit, TextureMesh
 from genesis_server.protocol.parameters import GenerateSettings
 from genesis_server.protocol.presets import preset
 from genesis_server.service.intake import WHOLE, check_changes
@@ -30,6 +34,7 @@ class JobRunner:
         """`folder` is where times are remembered; None for nowhere."""
         self.model_id = ""
         self._model: Model | None = None
+        self._loaded = ("", False)
         self._timings = Timings(folder)
 
     @property
@@ -56,11 +61,12 @@ class JobRunner:
         Raises:
             GenesisError: for bad input before work starts, CANCELLED, or what stopped the work.
         """
-        asset = self._asset(request)
-        model = None if isinstance(request, Rebake) else self._load(asset.model_id)
-        stages = reported_stages(asset, model)
+        asset, mesh = self._asset(request), _mesh_of(request)
+        texturing = mesh is not None or is_textured_mesh(asset)
+        model = None if isinstance(request, Rebake) else self._load(asset.model_id, texturing)
+        stages = self.stages(asset, model, mesh)
         settings, pictures = asset.settings, len(asset.inputs)
-        what = _what(model, asset.model_id, settings)
+        what = _what(model, asset.model_id, settings, texturing)
         work = {stage: work_of(stage, settings, pictures, _steps(model)) for stage in stages}
 
         def heard(event: Event) -> None:
@@ -69,49 +75,80 @@ class JobRunner:
             on_event(event)
 
         expected = self._timings.expect(what, stages, work, _accelerated(model))
-        generate(asset, model, heard, cancelled, expected, on_preview if getattr(request, "previews", False) else None)
+        if texturing:
+            texture_mesh(asset, mesh, model, heard, cancelled, expected)
+        else:
+            generate(asset, model, heard, cancelled, expected, on_preview if getattr(request, "previews", False) else None)
         return asset
 
-    def expected(
-        self, model_id: str, model: Model, settings: GenerateSettings, pictures: int, stages: Sequence[str]
-    ) -> dict[str, float]:
-        """Seconds that each stage would take."""
-        work = {stage: work_of(stage, settings, pictures, _steps(model)) for stage in stages}
-        return self._timings.expect(_what(model, model_id, settings), stages, work, _accelerated(model))
+    @staticmethod
+    def stages(asset: Asset, model: Model | None, mesh: Path | None = None) -> list[str]:
+        """The stages that would run, by the names under which progress is told."""
+        if mesh is not None or is_textured_mesh(asset):
+            return reported_texturing_stages(asset, mesh, model)
+        return reported_stages(asset, model)
 
-    def measured(self, model_id: str, model: Model, settings: GenerateSettings, stages: Sequence[str]) -> bool:
-        """Whether `expected` comes from earlier runs."""
-        return self._timings.measured(_what(model, model_id, settings), stages)
+    def expected(
+        self, model_id: str, model: Model, settings: GenerateSettings, pictures: int, stages: Sequence[str], texturing: bool
+    ) -> tuple[dict[str, float], bool]:
+        """Seconds that each stage would take, and whether that is known from earlier runs."""
+        what = _what(model, model_id, settings, texturing)
+        work = {stage: work_of(stage, settings, pictures, _steps(model)) for stage in stages}
+        return self._timings.expect(what, stages, work, _accelerated(model)), self._timings.measured(what, stages)
 
     def _asset(self, request: JobRequest) -> Asset:
         """The asset with what it is asked to become; touched only once nothing is wrong with the request."""
-        if isinstance(request, Submit):
+        if isinstance(request, (Submit, TextureMesh)):
             settings = preset(request.preset).with_values(request.changes)
             pictures = {name: load_picture(Path(name)) for name in request.pictures}
-            for name, picture in pictures.items():
-                check_alpha(picture, name)
-            self._load(request.model).plan(settings.resolution)
+            choices = request.backgrounds or ("",) * len(request.pictures)
+            for name, choice in zip(request.pictures, choices, strict=True):
+                if (choice or settings.background) != "remove":
+                    check_alpha(pictures[name], name)
+            texturing = isinstance(request, TextureMesh)
+            if texturing:
+                check_mesh(Path(request.mesh))
+            check_plan(self._load(request.model, texturing), settings, texturing)
             views = [pictures[name] for name in request.pictures]
             return Asset.create(Path(request.asset), views, settings, request.model, request.backgrounds)
         check_changes(request.changes, bake_only=isinstance(request, Rebake))
         asset = Asset.open(Path(request.asset), needed=WHOLE[type(request)])
         settings = asset.settings.with_values(request.changes)
         if not isinstance(request, Rebake):
-            self._load(asset.model_id).plan(settings.resolution)
+            check_plan(self._load(asset.model_id, is_textured_mesh(asset)), settings, is_textured_mesh(asset))
         asset.change(settings, getattr(request, "backgrounds", ()))
         return asset
 
-    def _load(self, model_id: str) -> Model:
-        if self._model is None or self.model_id != model_id:
+    def _load(self, model_id: str, texturing: bool = False) -> Model:
+        if self._model is None or self._loaded != (model_id, texturing):
             self._model = None  # two models at once may not fit
-            self._model = Model.load(model_id)
-            self.model_id = model_id
+            self._model = load_model(model_id, texturing)
+            self.model_id, self._loaded = model_id, (model_id, texturing)
         return self._model
 
 
-def _what(model: Model | None, model_id: str, settings: GenerateSettings) -> str:
+def load_model(model_id: str, texturing: bool) -> Model:
+    """A model for generating, or for texturing meshes; its networks are read when first used."""
+    return Model.load(model_id, config_file=texturing_configuration(model_id) if texturing else CONFIG_FILE)
+
+
+def check_plan(model: Model, settings: GenerateSettings, texturing: bool) -> None:
+    """Refuses a resolution that the model has no networks for.
+
+    Raises:
+        GenesisError: BAD_PARAMETER, or BAD_MODEL for one that cannot texture.
+    """
+    (model.texture_plan if texturing else model.plan)(settings.resolution)
+
+
+def _mesh_of(request: JobRequest) -> Path | None:
+    return Path(request.mesh) if isinstance(request, TextureMesh) else None
+
+
+def _what(model: Model | None, model_id: str, settings: GenerateSettings, texturing: bool) -> str:
     """The word under which times are remembered."""
-    return f"{model_id} {settings.resolution or 'default'} {model.device.type if model else 'cpu'}"
+    device = model.device.type if model is not None else "cuda" if torch.cuda.is_available() else "cpu"
+    return f"{model_id} {settings.resolution or 'default'} {device}{' texturing' if texturing else ''}"
 
 
 def _steps(model: Model | None) -> dict[str, int]:

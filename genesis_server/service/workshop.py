@@ -16,14 +16,14 @@ import torch
 
 from genesis_server.assets import Asset
 from genesis_server.pipeline.cutout import cut_out_visibly
-from genesis_server.pipeline.generate import reported_stages
 from genesis_server.pipeline.model import Model
 from genesis_server.pipeline.picture import load_picture
+from genesis_server.pipeline.texture_mesh import is_textured_mesh
 from genesis_server.protocol.errors import ErrorCode, GenesisError
 from genesis_server.protocol.events import REPORTED_STAGES, Event
 from genesis_server.protocol.messages import CutOut, CutoutMade, Estimate, Forecast, JobRequest, Preview, Request
 from genesis_server.protocol.presets import preset
-from genesis_server.service.jobs import JobRunner
+from genesis_server.service.jobs import JobRunner, check_plan, load_model
 
 
 class Workshop:
@@ -99,16 +99,16 @@ class Workshop:
         if request.asset:
             asset = Asset.open(Path(request.asset), needed=())
             settings = asset.settings.with_values(request.changes)
-            model_id, pictures = asset.model_id, len(asset.inputs)
-            model = Model.load(model_id)
-            stages = reported_stages(asset.imagined(settings, request.backgrounds), model)
+            model_id, pictures, texturing = asset.model_id, len(asset.inputs), is_textured_mesh(asset)
+            model = load_model(model_id, texturing)
+            check_plan(model, settings, texturing)
+            stages = self._runner.stages(asset.imagined(settings, request.backgrounds), model)
         else:
             settings = preset(request.preset).with_values(request.changes)
-            model_id, pictures, stages = request.model, request.pictures, list(REPORTED_STAGES)
-            model = Model.load(model_id)
-        model.plan(settings.resolution)
-        seconds = self._runner.expected(model_id, model, settings, pictures, stages)
-        measured = self._runner.measured(model_id, model, settings, stages)
+            model_id, pictures, stages, texturing = request.model, request.pictures, list(REPORTED_STAGES), False
+            model = load_model(model_id, texturing)
+            check_plan(model, settings, texturing)
+        seconds, measured = self._runner.expected(model_id, model, settings, pictures, stages, texturing)
         return Forecast(tuple(stages), tuple(seconds[stage] for stage in stages), measured)
 
 

@@ -18,7 +18,7 @@ from running_server import Server
 
 from genesis_server.assets import Asset
 from genesis_server.protocol.client import Client
-from genesis_server.protocol.errors import ErrorCode
+from genesis_server.protocol.errors import ErrorCode, GenesisError
 from genesis_server.protocol.messages import (
     AskServer,
     Cancel,
@@ -31,8 +31,10 @@ from genesis_server.protocol.messages import (
     Regenerate,
     Retry,
     Submit,
+    TextureMesh,
     Watch,
 )
+from tests.pipeline.glb_files import write_scene
 
 pytestmark = pytest.mark.slow  # loads torch in processes of its own
 PATIENCE = 120.0  # seconds for one job; the first loads torch and compiles kernels
@@ -231,6 +233,32 @@ def test_a_cut_out_is_shown_and_each_picture_has_its_own_background(real, pictur
     job = real.client.request(Regenerate(str(real.folder / "two.genesis"), backgrounds=("remove", "auto"))).jobs[0].id
     assert stages(real.over(job))[0] == "cutout"
     assert Asset.open(real.folder / "two.genesis").statistics["cutout"]["background"][1] == "alpha"
+
+
+def test_a_mesh_is_textured_baked_again_and_forecast(real, picture, model, tmp_path) -> None:
+    mesh = write_scene(tmp_path / "boxes.glb")
+    asset = real.folder / "boxes.genesis"
+    changes = {"bake.texture_size": 128}
+    request = TextureMesh(str(mesh), (str(picture),), str(asset), str(model), "draft", changes, backgrounds=("remove",))
+    events = real.over(real.client.request(request).jobs[0].id)
+    assert events[-1].job.state == JobState.FINISHED, events[-1].job.error
+    assert (events[-1].job.kind, stages(events)) == ("texture_mesh", ["cutout", "shape", "texture", "voxels", "bake"])
+    assert (asset / "model.glb").read_bytes()[:4] == b"glTF"
+    assert real.client.request(Estimate(str(asset), changes={"texture_seed": 4})).stages == ("texture", "voxels", "bake")
+    again = real.over(real.client.request(Rebake(str(asset), {"bake.texture_size": 256})).jobs[0].id)
+    assert stages(again) == ["bake"] and again[-1].job.state == JobState.FINISHED
+    other = real.over(real.client.request(Regenerate(str(asset), {"texture_seed": 4})).jobs[0].id)
+    assert stages(other) == ["texture", "voxels", "bake"]
+
+
+def test_a_mesh_that_is_none_is_refused(real, picture, model, tmp_path) -> None:
+    bad = tmp_path / "bad.glb"
+    bad.write_bytes(b"glTF but no more")
+    request = TextureMesh(str(bad), (str(picture),), "bad mesh", str(model))
+    assert real.over(real.client.request(request).jobs[0].id)[-1].job.error["code"] == ErrorCode.BAD_MESH
+    with pytest.raises(GenesisError) as caught:
+        real.client.request(TextureMesh(str(tmp_path / "none.glb"), (str(picture),), "no mesh", str(model)))
+    assert caught.value.code == ErrorCode.BAD_MESH
 
 
 def test_progress_says_how_long_it_will_take(real, picture, model) -> None:
