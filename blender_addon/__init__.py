@@ -7,9 +7,9 @@ of results. It needs bpy, the standard library, and the two wheels that the exte
 
 from __future__ import annotations
 
-from . import handlers, operators, page, panels, preferences, properties, rows, thumbnails
+from . import handlers, operators, page, panels, preferences, properties, rows, statusbar, thumbnails
 
-_MODULES = (properties, preferences, page, rows, thumbnails, operators, panels, handlers)
+_MODULES = (properties, preferences, page, rows, thumbnails, operators, panels, statusbar, handlers)
 
 
 def register() -> None:

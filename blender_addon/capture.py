@@ -17,6 +17,8 @@ import numpy as np
 from genesis_server.protocol.connection import home_folder
 from genesis_server.protocol.errors import ErrorCode, GenesisError
 
+from .png import write_png
+
 FOLDER = "pictures"
 LONGEST = 1024  # pixels of a captured viewport; no model looks at more
 
@@ -32,17 +34,13 @@ def from_image(image: bpy.types.Image) -> Path:
         return own
     if image.type == "RENDER_RESULT":
         raise _no_picture(f"{image.name} is no image of its own.", "Add the render result instead.")
-    if not image.has_data and not image.packed_file and not len(image.pixels):
+    width, height = image.size
+    if not width or not height:
         raise _no_picture(f"The image {image.name} has no pixels.", "Choose another one, or find its file.")
+    values = np.empty(width * height * image.channels, np.float32)
+    image.pixels.foreach_get(values)
     path = _new_file(image.name)
-    copy = image.copy()  # whose format can be changed
-    try:
-        copy.file_format = "PNG"
-        copy.save(filepath=str(path))
-    except RuntimeError as error:
-        raise _no_picture(f"The image {image.name} cannot be saved: {error}.", "Save it to a file and add that.") from error
-    finally:
-        bpy.data.images.remove(copy)
+    _save(path, _rgba(values.reshape(height, width, image.channels), image.is_float))
     return path
 
 
@@ -82,7 +80,9 @@ def from_viewport(context: bpy.types.Context) -> Path:
     region = next(region for region in area.regions if region.type == "WINDOW")
     scale = LONGEST / max(region.width, region.height)
     width, height = round(region.width * scale), round(region.height * scale)
-    return _save(_draw(context, area.spaces.active, region, width, height), width, height, "Viewport")
+    path = _new_file("Viewport")
+    _save(path, _draw(context, area.spaces.active, region, width, height).reshape(height, width, 4))
+    return path
 
 
 def from_clipboard(context: bpy.types.Context) -> list[Path]:
@@ -91,7 +91,7 @@ def from_clipboard(context: bpy.types.Context) -> list[Path]:
     Raises:
         GenesisError: BAD_IMAGE where there is neither.
     """
-    paths = [_local(line) for line in context.window_manager.clipboard.splitlines() if line.strip()]
+    paths = [local_path(line) for line in context.window_manager.clipboard.splitlines() if line.strip()]
     if paths and all(path is not None and path.is_file() for path in paths):
         return paths
     before = set(bpy.data.images)
@@ -152,19 +152,28 @@ def _draw(
         space.overlay.show_overlays = overlays
 
 
-def _save(pixels: np.ndarray, width: int, height: int, name: str) -> Path:
-    image = bpy.data.images.new(name, width, height, alpha=True)
+def _rgba(values: np.ndarray, linear: bool) -> np.ndarray:
+    """uint8 [height, width, 4] of Blender's pixels with 1 to 4 channels; those of float images are linear light."""
+    colour, alpha = values, np.ones((*values.shape[:2], 1), np.float32)
+    if values.shape[2] == 4:
+        colour, alpha = values[..., :3], values[..., 3:]
+    elif values.shape[2] < 3:
+        colour = values[..., :1].repeat(3, axis=2)
+    colour = colour.clip(0.0, 1.0)
+    if linear:
+        colour = np.where(colour <= 0.0031308, 12.92 * colour, 1.055 * colour ** (1 / 2.4) - 0.055)
+    return (np.concatenate((colour, alpha.clip(0.0, 1.0)), axis=2) * 255.0 + 0.5).astype(np.uint8)
+
+
+def _save(path: Path, pixels: np.ndarray) -> None:
+    """Writes uint8 [height, width, 4], whose first row is at the bottom, as Blender has it."""
     try:
-        image.pixels.foreach_set(pixels.astype(np.float32) / 255.0)
-        image.file_format = "PNG"
-        path = _new_file(name)
-        image.save(filepath=str(path))
-        return path
-    finally:
-        bpy.data.images.remove(image)
+        write_png(path, pixels[::-1])
+    except OSError as error:
+        raise GenesisError(ErrorCode.DISK_FULL, f"{path} cannot be written: {error}.", "Free some space.") from error
 
 
-def _local(text: str) -> Path | None:
+def local_path(text: str) -> Path | None:
     """The path of a line of text: as it is, in quotes, or as a file address."""
     text = text.strip().strip("\"'")
     if text.startswith("file:"):

@@ -18,11 +18,11 @@ class GenesisOperator(bpy.types.Operator):
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         """Runs `work`; an error ends it without an undo step."""
+        session.touch()  # whatever it does, the panel shows it, wherever it was called from
         try:
             self.work(context)
         except GenesisError as error:
             session.error = error
-            session.touch()
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
         return {"FINISHED"}

@@ -27,7 +27,7 @@ class GENESIS_OT_add_pictures(GenesisOperator):
     """Add picture files to the list; several are views of one object"""
 
     bl_idname = "genesis.add_pictures"
-    bl_label = "Add Pictures"
+    bl_label = "Add Pictures to Genesis"
     bl_options = {"UNDO"}
 
     directory: StringProperty(subtype="DIR_PATH", options={"HIDDEN", "SKIP_SAVE"})
@@ -53,21 +53,17 @@ class GENESIS_OT_add_pictures(GenesisOperator):
 
 
 class GENESIS_FH_pictures(bpy.types.FileHandler):
-    """Picture files dropped on a 3D viewport whose Genesis tab is open; elsewhere they do what they always did."""
+    """Picture files dropped on a 3D viewport or its sidebar; Blender asks whether they are meant for this or as a reference."""
 
     bl_idname = "GENESIS_FH_pictures"
-    bl_label = "Genesis Pictures"
+    bl_label = "Genesis: Mesh from Pictures"
     bl_import_operator = "genesis.add_pictures"
     bl_file_extensions = ";".join(SUFFIXES)
 
     @classmethod
     def poll_drop(cls, context: bpy.types.Context) -> bool:
-        """Needs the tab."""
-        area = context.area
-        if area is None or area.type != "VIEW_3D" or not area.spaces.active.show_region_ui:
-            return False
-        sidebar = next((region for region in area.regions if region.type == "UI"), None)
-        return sidebar is not None and sidebar.active_panel_category == "Genesis"
+        """Where the tab is."""
+        return context.area is not None and context.area.type == "VIEW_3D"
 
 
 class GENESIS_OT_remove_picture(GenesisOperator):
@@ -133,7 +129,7 @@ class GENESIS_OT_add_image(GenesisOperator):
     bl_property = "image"
 
     def _images(self, _context: bpy.types.Context) -> list[tuple[str, str, str]]:
-        names = [image.name for image in bpy.data.images if image.type == "IMAGE" and image.source != "VIEWER"]
+        names = [image.name for image in bpy.data.images if image.type not in ("RENDER_RESULT", "COMPOSITING")]
         GENESIS_OT_add_image.kept = [(name, name, "") for name in names]  # Blender needs the texts to stay
         return GENESIS_OT_add_image.kept
 

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A real Blender window under a virtual display: install the zip, click Generate, wait for the object, take screenshots.
+"""A real Blender window under a virtual display, used as a person would, with a picture of each step.
 
-    python tests/gui/run.py [--suite trixie|sid]
+    python tests/gui/run.py [--suite trixie|sid] [--shots FOLDER]
 
-Needs root on Debian (gui_blender.sh). The server runs outside of the tree in this interpreter's environment; Blender finds
-it by its connection file in the shared /tmp. Whether it worked says the report of the script inside Blender, not a picture.
+Needs root on Debian (gui_blender.sh). The server runs outside of the tree in this interpreter's environment; Blender finds it
+by its connection file in the shared /tmp. `walk.py` runs inside of Blender and asks for what only the display can do (clicks,
+keys, pictures of the screen) by a file for each request; the loop below does it. Whether it worked says the report of the
+script inside Blender, not a picture.
 """
 
 from __future__ import annotations
@@ -23,15 +25,31 @@ ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
 PICTURE = ROOT / "examples/cupcake.png"
 SHOTS = ROOT / "docs/images"
-TIME_LIMIT = 600  # seconds for everything after the tree is there
+TIME_LIMIT = 1200  # seconds for everything after the tree is there
 PREPARE_LIMIT = 1800  # seconds to make the tree, once
 
-# clicks on Generate where the script in Blender says that it is, and waits for that script
-DRIVE = """set -eu
-import -silent -window root {panel}
-read -r x y <{folder}/button
-xdotool mousemove "$x" "$y" sleep 0.3 click 1 sleep 0.2 mousemove 400 300
-for _ in $(seq 1 {seconds}); do [ -e {folder}/done ] && exit 0; sleep 1; done
+# Does each request of the script in Blender once, in order, until it is done. Pictures get few colours: they are for a page.
+DRIVE = """set -u
+number=1
+for _ in $(seq 1 {ticks}); do
+  request={folder}/request.$number
+  if [ -e "$request" ]; then
+    read -r verb rest <"$request"
+    case $verb in
+      click) set -- $rest; xdotool mousemove "$1" "$2" sleep 0.3 click 1 sleep 0.2 mousemove 400 640;;
+      point) xdotool mousemove $rest sleep 0.3;;
+      key) set -- $rest; xdotool key "$1";;
+      shot) set -- $rest
+            import -silent -window root "{shots}/$1.png"
+            [ -n "${{2:-}}" ] && mogrify -crop "$2" +repage "{shots}/$1.png"
+            mogrify -strip -dither None -colors 200 "{shots}/$1.png";;
+    esac
+    touch "{folder}/answer.$number"
+    number=$((number + 1))
+  fi
+  [ -e {folder}/done ] && exit 0
+  sleep 0.1
+done
 exit 5
 """
 
@@ -49,6 +67,7 @@ def model_id(folder: Path) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--suite", choices=("trixie", "sid"), default="trixie", help="Blender 4.3, or the newest")
+    parser.add_argument("--shots", type=Path, default=SHOTS, help="where the pictures go")
     options = parser.parse_args()
     tool = HERE / "gui_blender.sh"
     subprocess.run(["bash", tool, "--suite", options.suite, "--prepare"], check=True, timeout=PREPARE_LIMIT)
@@ -56,7 +75,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="genesis-gui-", dir="/tmp") as name:
         report = drive(tool, Path(name), options)
     print(json.dumps(report, indent=1))
-    check(report)
+    if not report.get("ok"):
+        raise SystemExit(report.get("failed", "The script in Blender did not come to its end."))
 
 
 def drive(tool: Path, folder: Path, options: argparse.Namespace) -> dict:
@@ -70,11 +90,11 @@ def drive(tool: Path, folder: Path, options: argparse.Namespace) -> dict:
     archive = Path(shutil.copy(next((ROOT / "dist").glob("genesis-*-linux-x64.zip")), folder))
     job = {"zip": str(archive), "picture": str(picture), "connection_file": str(connection), "folder": str(folder)}
     job["model"] = model_id(folder)
-    SHOTS.mkdir(parents=True, exist_ok=True)
+    options.shots.mkdir(parents=True, exist_ok=True)
     script = folder / "drive.sh"
-    script.write_text(DRIVE.format(panel=SHOTS / "panel.png", seconds=TIME_LIMIT // 2, folder=folder))
-    command = ["bash", tool, "--suite", options.suite, "--script", HERE / "show_panel.py", "--ready", folder / "panel_ready"]
-    command += ["--drive", script, "--shot", SHOTS / "result_in_blender.png", "--", "--factory-startup"]
+    script.write_text(DRIVE.format(shots=options.shots.resolve(), ticks=10 * TIME_LIMIT, folder=folder))
+    command = ["bash", tool, "--suite", options.suite, "--script", HERE / "walk.py", "--ready", folder / "ready"]
+    command += ["--drive", script, "--", "--factory-startup"]
     environment = {**os.environ, "GENESIS_GUI_JOB": json.dumps(job)}
     launch = start_server(sys.executable, connection, os.getpid())
     launch.wait()
@@ -88,27 +108,6 @@ def drive(tool: Path, folder: Path, options: argparse.Namespace) -> dict:
     if not (folder / "report.json").exists():
         raise SystemExit(f"Blender gave no report (gui_blender.sh ended with {code}).")
     return json.loads((folder / "report.json").read_text("utf-8"))
-
-
-def check(report: dict) -> None:
-    """Ends with an error where something is not as it should be."""
-    if not report.get("ok"):
-        raise SystemExit(report.get("failed", "The script in Blender did not come to its end."))
-    made = report["object"]
-    wrong = [
-        words
-        for words, right in (
-            ("the object is a mesh with faces", made["type"] == "MESH" and made["faces"] > 0),
-            ("it has its two textures", len(made["images"]) == 2),
-            ("it is at the 3D cursor", made["at_cursor"]),
-            ("its settings are stored", "seed" in made["stored"]),
-            ("undo gives the placeholder back", report["undo"]["placeholders"] == ["EMPTY"]),
-            ("redo gives the object back, once", report["undo"]["after_redo"] == ["MESH"]),
-        )
-        if not right
-    ]
-    if wrong:
-        raise SystemExit("Not so: " + "; ".join(wrong))
 
 
 if __name__ == "__main__":
