@@ -7,9 +7,20 @@ of results. It needs bpy, the standard library, and the two wheels that the exte
 
 from __future__ import annotations
 
-from . import handlers, operators, page, panels, preferences, properties, rows, statusbar, thumbnails
+from . import (
+    handlers,
+    operators,
+    page,
+    panels,
+    preferences,
+    properties,
+    questions,
+    rows,
+    statusbar,
+    thumbnails,
+)
 
-_MODULES = (properties, preferences, page, rows, thumbnails, operators, panels, statusbar, handlers)
+_MODULES = (properties, preferences, page, rows, questions, thumbnails, operators, panels, statusbar, handlers)
 
 
 def register() -> None:

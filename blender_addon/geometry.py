@@ -13,15 +13,15 @@ _FREE_NORMALS = (4, 5, 0)  # from this Blender on, normals may be written as an 
 
 
 def fill(mesh: bpy.types.Mesh, arrays: MeshArrays) -> None:
-    """Replaces all geometry of a mesh by triangles; its materials and properties stay."""
+    """Replaces all geometry of a mesh; its materials and properties stay."""
     mesh.clear_geometry()
     count = len(arrays.corners)
     mesh.vertices.add(len(arrays.vertices))
     mesh.attributes["position"].data.foreach_set("vector", arrays.vertices.reshape(-1))
     mesh.loops.add(count)
     mesh.attributes[".corner_vert"].data.foreach_set("value", arrays.corners)
-    mesh.polygons.add(count // 3)
-    mesh.polygons.foreach_set("loop_start", np.arange(0, count, 3, dtype=np.int32))
+    mesh.polygons.add(count // arrays.sides)
+    mesh.polygons.foreach_set("loop_start", np.arange(0, count, arrays.sides, dtype=np.int32))
     if arrays.uvs is not None:
         layer = mesh.uv_layers.new(name=UV_NAME, do_init=False)
         layer.uv.foreach_set("vector", arrays.uvs.reshape(-1))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,19 +27,21 @@ _SAME_NORMAL = 0.9998  # cosine, about one degree: below it the copies of a vert
 
 @dataclass(frozen=True, eq=False)
 class MeshArrays:
-    """One triangle mesh as Blender stores it; z is up.
+    """One mesh as Blender stores it; z is up.
 
     Attributes:
         vertices: float32 [V, 3].
-        corners: int32 [3 F], the vertex of each corner of each face.
-        uvs: float32 [3 F, 2], lower left origin as in Blender; None where the file has none.
-        normals: float32, [V, 3], or [3 F, 3] where the surface has creases; None where the file has none.
+        corners: int32 [C], the vertex of each corner of each face.
+        uvs: float32 [C, 2], lower left origin as in Blender; None where there are none.
+        normals: float32, [V, 3], or [C, 3] where the surface has creases; None to let Blender find them.
+        sides: corners of each face: 3, or 4 for voxels.
     """
 
     vertices: np.ndarray
     corners: np.ndarray
     uvs: np.ndarray | None = None
     normals: np.ndarray | None = None
+    sides: int = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +112,7 @@ def read_model(path: Path) -> Model:
 def placed(mesh: MeshArrays, scale: float, ground: float) -> MeshArrays:
     """A copy that is `scale` times as large and stands on the plane z = 0, `ground` being its lowest z before scaling."""
     vertices = (mesh.vertices - np.array((0.0, 0.0, ground), np.float32)) * np.float32(scale)
-    return MeshArrays(vertices.astype(np.float32, copy=False), mesh.corners, mesh.uvs, mesh.normals)
+    return replace(mesh, vertices=vertices.astype(np.float32, copy=False))
 
 
 def bad_asset(message: str) -> GenesisError:

@@ -104,7 +104,7 @@ class Link:
             self.client.send(Shutdown())
             self._stop_deadline = time.monotonic() + STOP_WITHIN
 
-    def ask(self, request: Request, on_answer: OnAnswer | None = None, timeout: float = 5.0) -> None:
+    def ask(self, request: Request, on_answer: OnAnswer | None = None, timeout: float | None = None) -> None:
         """Sends a request; `on_answer` gets its answer, or a Failure, at a later step."""
         try:
             request_id = self.client.send(request, timeout)

@@ -23,8 +23,11 @@ from genesis_server.protocol.messages import (
     Failure,
     JobEvent,
     JobInfo,
+    JobRequest,
     Jobs,
     JobState,
+    Move,
+    Preview,
     Request,
     Retry,
     Status,
@@ -34,7 +37,8 @@ from genesis_server.protocol.messages import (
 from . import redraw, waiting
 from .delivery import Delivery
 from .link import Link, log_file, server_there
-from .task import UNSENT, JobRequest, Task
+from .stages import Stages
+from .task import UNSENT, Task
 
 BUDGET = 0.003  # seconds of one pump for messages: a fifth of a frame at 60 Hz
 BUSY_INTERVAL, IDLE_INTERVAL = 0.05, 0.5  # seconds between pumps with and without something under way
@@ -47,6 +51,7 @@ class Session:
         tasks: the jobs of this Blender by key, in the order in which they were asked for.
         error: what went wrong last that concerns no single job.
         on_change: called after a step in which something has changed.
+        on_step: called at each step with its monotonic seconds, to ask the server what the panel wants to know.
     """
 
     def __init__(self) -> None:
@@ -54,7 +59,9 @@ class Session:
         self.tasks: dict[str, Task] = {}
         self.error: GenesisError | None = None
         self.on_change: list[Callable[[], None]] = []
+        self.on_step: list[Callable[[float], None]] = []
         self._delivery = Delivery()
+        self._stages = Stages()
         self._names: dict[str, str] = {}  # unsent key -> job id
         self._inbox: deque[Received] = deque()
         self._unsent: list[str] = []  # keys of tasks to send once connected
@@ -125,7 +132,7 @@ class Session:
         self.link.stop()
         self.touch()
 
-    def ask(self, request: Request, on_answer: Callable[[Received], None] | None = None, timeout: float = 5.0) -> None:
+    def ask(self, request: Request, on_answer: Callable[[Received], None] | None = None, timeout: float | None = None) -> None:
         """Sends a request to the connected server; its answer comes at a later step."""
         self.link.ask(request, on_answer, timeout)
 
@@ -171,6 +178,12 @@ class Session:
         else:
             self.link.ask(Retry(key), lambda item: self._refused(task, item))
         self.touch()
+
+    def move(self, key: str, by: int) -> None:
+        """Moves a waiting job among those that wait; negative is sooner."""
+        info = self.tasks[key].info
+        if info is not None and info.position and self.connected:
+            self.link.ask(Move(key, max(1, info.position + by)))
 
     def discard(self, key: str) -> None:
         """Forgets a task, and removes its placeholder."""
@@ -223,10 +236,11 @@ class Session:
             if bpy.app.timers.is_registered(timer):
                 bpy.app.timers.unregister(timer)
         self._delivery.close()
+        self._stages.close()
         self.link.close()
-        listeners = self.on_change
+        listeners = self.on_change, self.on_step
         self.__init__()
-        self.on_change = listeners
+        self.on_change, self.on_step = listeners
 
     # ---- one step ----
 
@@ -245,7 +259,10 @@ class Session:
         end = time.monotonic() + BUDGET
         while self._inbox and time.monotonic() < end:
             self._take(self._inbox.popleft())
-        self._deliver()
+        if not self._deliver():
+            self._stages.show(lambda job: self.meshes_of(self.tasks[job]) if job in self.tasks else [])
+        for step in self.on_step:
+            step(now)
         if self._changed:
             for changed in self.on_change:
                 changed()
@@ -280,6 +297,8 @@ class Session:
         answered = self.link.answer_to(item)
         if isinstance(item.message, JobEvent):
             self._heard(item.message)
+        elif isinstance(item.message, Preview):
+            self._stages.read(item.message)
         elif isinstance(item.message, Failure) and not item.request and not answered:
             self.error = item.message.to_error()
         elif isinstance(item.message, Jobs):
@@ -299,7 +318,7 @@ class Session:
         task = self.tasks.get(info.id)
         if task is None:
             return
-        task.info = info
+        task.info, task.heard = info, time.monotonic()
         if info.state == JobState.FAILED:
             task.error = GenesisError.from_json(info.error or {})
 
@@ -310,7 +329,7 @@ class Session:
             return
         info = item.message.jobs[0]
         self._rename(task, info.id)
-        task.request, task.info = None, info
+        task.request, task.info, task.heard = None, info, time.monotonic()
         self._watch(task)
         if task.cancelled:
             self.link.ask(Cancel(task.key))
@@ -319,15 +338,18 @@ class Session:
         if isinstance(item.message, Failure):
             task.error = item.message.to_error()
 
-    def _deliver(self) -> None:
-        """Carries the first finished or cancelled job over to its meshes; one a step, so that the window answers in between."""
+    def _deliver(self) -> bool:
+        """Carries the first finished or cancelled job over to its meshes; one a step, so that the window answers in between.
+
+        Returns whether there was one.
+        """
         task = next((task for task in self.tasks.values() if task.waits_for_import), None)
         if task is None:
-            return
+            return False
         if task.info.state == JobState.CANCELLED:
             self._drop(task)
             self._changed = True
-            return
+            return True
         meshes = self.meshes_of(task)
         if not meshes:
             task.delivered = True
@@ -336,11 +358,12 @@ class Session:
                 f"{task.title} is finished, but the object that waited for it has been deleted.",
                 f"Undo the deletion to import it; its files are in {task.info.asset}.",
             )
-            return
+            return True
         try:
             task.delivered = self._delivery.step(task.info, meshes, task.title)
         except GenesisError as error:
             task.error = error
+        return True
 
     # ---- helpers ----
 
@@ -349,7 +372,7 @@ class Session:
             if isinstance(item.message, Failure) and item.message.to_error().code != ErrorCode.NOT_CONNECTED:
                 self._refused(task, item)
 
-        self.link.ask(Watch(task.key), answered)
+        self.link.ask(Watch(task.key, previews=True), answered)
 
     def _rename(self, task: Task, job: str) -> None:
         """The id in place of the unsent key; the order of the tasks stays."""

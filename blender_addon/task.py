@@ -7,10 +7,9 @@ import time
 from dataclasses import dataclass
 
 from genesis_server.protocol.errors import GenesisError
-from genesis_server.protocol.messages import JobInfo, JobState, Rebake, Regenerate, Submit
+from genesis_server.protocol.messages import JobInfo, JobRequest, JobState
 
 UNSENT = "unsent:"  # begins the key of a job whose request the server has not answered yet
-JobRequest = Submit | Rebake | Regenerate
 
 _STAGE_WORDS = {
     "cutout": "Cutting Out",
@@ -33,6 +32,7 @@ class Task:
         request: what to send, until it has been sent.
         info: the job as the server last told it.
         error: why it failed, where it did.
+        heard: monotonic seconds at which `info` came.
         sequence: number of the last event; a gap means that some were lost.
         delivered: whether its result has been imported or has nowhere to go.
         cancelled: whether the user has given it up.
@@ -43,6 +43,7 @@ class Task:
     request: JobRequest | None = None
     info: JobInfo | None = None
     error: GenesisError | None = None
+    heard: float = 0.0
     sequence: int = 0
     delivered: bool = False
     cancelled: bool = False
@@ -74,6 +75,13 @@ class Task:
         """Overall progress, 0..1."""
         return self.info.fraction if self.info is not None else 0.0
 
+    @property
+    def seconds_left(self) -> float:
+        """Until the result is here, as far as the server knows; negative where it does not."""
+        if self.info is None or self.info.eta < 0.0:
+            return -1.0
+        return max(0.0, self.info.eta - (time.monotonic() - self.heard))
+
     def words(self, connected: bool, starting: bool) -> str:
         """What is going on with it, for a progress bar."""
         info = self.info
@@ -83,11 +91,17 @@ class Task:
             return "Starting Server" if starting else "Sending"
         if not connected:
             return "Waiting for Server"
+        left = f", {time_words(self.seconds_left)} left" if self.seconds_left >= 0.0 else ""
         if info.state == JobState.QUEUED:
-            return "Queued"
+            return f"Queued{left}"
         if info.state == JobState.FINISHED:
             return "Importing"
-        words = _STAGE_WORDS.get(info.stage, "Loading Model")
         steps = f" {info.step}/{info.steps}" if info.steps else ""
-        seconds = max(0.0, time.time() - info.started) if info.started else 0.0
-        return f"{words}{steps}, {seconds:.0f} s"
+        return f"{_STAGE_WORDS.get(info.stage, 'Loading Model')}{steps}{left}"
+
+
+def time_words(seconds: float) -> str:
+    """A time as one reads it: 9 s, 3 min, 2 h."""
+    if seconds < 90.0:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60.0:.0f} min" if seconds < 5400.0 else f"{seconds / 3600.0:.1f} h"

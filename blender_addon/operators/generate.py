@@ -3,7 +3,6 @@
 
 import json
 import random
-import uuid
 from pathlib import Path
 
 import bpy
@@ -12,6 +11,7 @@ from genesis_server.protocol.errors import ErrorCode, GenesisError
 from genesis_server.protocol.messages import Submit
 from genesis_server.protocol.parameters import MAX_SEED, GenerateSettings
 from genesis_server.protocol.presets import DEFAULT_PRESET, PRESETS, preset
+from genesis_server.protocol.variants import different_seeds, variants
 
 from .. import page, waiting
 from ..preferences import MINI, preferences
@@ -50,22 +50,22 @@ class GENESIS_OT_generate(GenesisOperator):
         pictures = _pictures(scene)
         if not scene.lock_seed:
             scene.settings.seed = random.randint(0, MAX_SEED)
-        wanted = [scene.settings.to_settings().with_values({"seed": seed}) for seed in _seeds(scene)]
+        settings = scene.settings.to_settings()
         name = asset_name(pictures[0][0])
-        group = uuid.uuid4().hex if len(wanted) > 1 else ""
+        request = _request(scene, pictures, name, settings)
+        seeds = different_seeds(settings.seed, scene.variants)
         stack: bpy.types.Object | None = None
-        for number, settings in enumerate(wanted):
-            title = f"{name} {number + 1}" if group else name
-            mesh = waiting.add_mesh(title, scene.size)
+        for number, single in enumerate(variants(request, seeds) if len(seeds) > 1 else [request]):
+            mesh = waiting.add_mesh(single.asset, scene.size)
             try:
-                mesh.genesis.job = session.submit(_request(scene, pictures, title, settings), title)
+                mesh.genesis.job = session.submit(single, single.asset)
             except GenesisError:
                 bpy.data.meshes.remove(mesh)
                 raise
-            _remember(mesh.genesis, scene, pictures, settings, group)
+            _remember(mesh.genesis, scene, pictures, settings.with_values({"seed": seeds[number]}), single.group)
             if stack is None:
                 item = waiting.add_object(context, mesh, number * scene.size * (1.0 + ROW_GAP))
-            if group and scene.layout == "STACK":
+            if single.group and scene.layout == "STACK":
                 stack = stack or item
                 stack.genesis.variants.add().mesh = mesh
         if stack is not None:
@@ -100,15 +100,17 @@ def _pictures(scene: GenesisScene) -> list[tuple[str, str]]:
     return pictures
 
 
-def _seeds(scene: GenesisScene) -> list[int]:
-    """One for each variant: the shown one and those after it, so that each can be made again by its number."""
-    return [(scene.settings.seed + number) % (MAX_SEED + 1) for number in range(scene.variants)]
-
-
-def _request(scene: GenesisScene, pictures: list[tuple[str, str]], title: str, settings: GenerateSettings) -> Submit:
+def _request(scene: GenesisScene, pictures: list[tuple[str, str]], name: str, settings: GenerateSettings) -> Submit:
     base = scene.preset if scene.preset in PRESETS else DEFAULT_PRESET
-    changes = changes_from(preset(base), settings)
-    return Submit(tuple(path for path, _ in pictures), title, preferences().model or MINI, base, changes)
+    return Submit(
+        pictures=tuple(path for path, _ in pictures),
+        asset=name,
+        model=preferences().model or MINI,
+        preset=base,
+        changes=changes_from(preset(base), settings),
+        backgrounds=tuple(background for _, background in pictures),
+        previews=True,
+    )
 
 
 def _remember(

@@ -4,7 +4,7 @@
 import time
 
 import bpy
-from bpy.props import FloatProperty
+from bpy.props import FloatProperty, IntProperty
 
 from genesis_server.protocol.errors import ErrorCode, GenesisError
 
@@ -59,6 +59,19 @@ class GENESIS_OT_import_result(JobOperator):
         session.deliver_again(self.key(context))
 
 
+class GENESIS_OT_move_job(JobOperator):
+    """Move this job among those that wait"""
+
+    bl_idname = "genesis.move_job"
+    bl_label = "Move Job"
+
+    by: IntProperty(default=1, description="Places; negative is sooner", options={"SKIP_SAVE"})
+
+    def work(self, context: bpy.types.Context) -> None:
+        """Asks the server."""
+        session.move(self.key(context), self.by)
+
+
 class GENESIS_OT_wait(GenesisOperator):
     """Wait until all jobs have arrived; for scripts, since it blocks Blender"""
 
@@ -83,4 +96,11 @@ class GENESIS_OT_wait(GenesisOperator):
             raise failed[0] if failed else session.error
 
 
-CLASSES = (GENESIS_OT_cancel, GENESIS_OT_retry, GENESIS_OT_discard, GENESIS_OT_import_result, GENESIS_OT_wait)
+CLASSES = (
+    GENESIS_OT_cancel,
+    GENESIS_OT_retry,
+    GENESIS_OT_move_job,
+    GENESIS_OT_discard,
+    GENESIS_OT_import_result,
+    GENESIS_OT_wait,
+)

@@ -8,8 +8,9 @@ from typing import Any
 
 import bpy
 
-from .. import page, presets, rows, thumbnails
+from .. import forecast_words, page, presets, rows, thumbnails
 from ..properties import GenesisMemory, GenesisScene, main_mesh
+from ..questions import questions
 from ..session import session
 from . import draw
 
@@ -105,14 +106,14 @@ class GENESIS_PT_main(SidebarPanel, bpy.types.Panel):
         if memory is not None:
             _draw_asset(layout, context, memory)
         else:
-            _draw_new(layout, context.scene.genesis)
+            _draw_new(layout, context, context.scene.genesis)
         if session.error is not None:
             draw.error_box(layout, context, session.error, "genesis.dismiss_error")
         _draw_queue(layout, context)
 
 
-def _draw_new(layout: bpy.types.UILayout, scene: GenesisScene) -> None:
-    _draw_pictures(layout, scene)
+def _draw_new(layout: bpy.types.UILayout, context: bpy.types.Context, scene: GenesisScene) -> None:
+    _draw_pictures(layout, context, scene)
     column = draw.split_column(layout)
     _draw_preset(column, scene)
     row = column.row(align=True)
@@ -129,7 +130,7 @@ def _draw_new(layout: bpy.types.UILayout, scene: GenesisScene) -> None:
     row.operator("genesis.generate", text=text, icon="SHADERFX")
 
 
-def _draw_pictures(layout: bpy.types.UILayout, scene: GenesisScene) -> None:
+def _draw_pictures(layout: bpy.types.UILayout, context: bpy.types.Context, scene: GenesisScene) -> None:
     row = layout.row()
     row.template_list("GENESIS_UL_pictures", "", scene, "pictures", scene, "active_picture", rows=3)
     column = row.column(align=True)
@@ -140,9 +141,13 @@ def _draw_pictures(layout: bpy.types.UILayout, scene: GenesisScene) -> None:
     if not 0 <= scene.active_picture < len(scene.pictures):
         return
     picture = scene.pictures[scene.active_picture]
-    icon = thumbnails.icon(picture.absolute())
+    cutout = questions.cutout(picture.absolute(), picture.background)
+    icon = thumbnails.icon(cutout.path if cutout is not None and cutout.path is not None else picture.absolute())
     if icon:
         layout.template_icon(icon_value=icon, scale=5.0)
+    if cutout is not None and cutout.error is not None:
+        draw.paragraph(layout, context, str(cutout.error), "ERROR")
+    layout.row(align=True).prop(picture, "background", expand=True)
 
 
 def _draw_preset(column: bpy.types.UILayout, scene: GenesisScene) -> None:
@@ -172,9 +177,14 @@ def _draw_asset(layout: bpy.types.UILayout, context: bpy.types.Context, memory: 
     draw.value(column, memory.settings, "texture_seed")
     if not memory.imported:
         return
-    row = layout.row()
+    column = layout.column(align=True)
+    row = column.row(align=True)
     row.scale_y = BIG
     row.operator("genesis.regenerate", icon="FILE_REFRESH")
+    if not memory.job:
+        row = column.row()
+        row.alignment = "CENTER"
+        row.label(text=forecast_words.words(memory, questions.forecast(memory)))
     row = layout.row(align=True)
     row.operator("genesis.rebake", icon="RENDER_STILL")
     row.operator("genesis.regenerate_texture", icon="TEXTURE")
@@ -207,6 +217,13 @@ def _draw_queue(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
     shown = context.window_manager.genesis_rows
     row = layout.row()
     row.template_list("GENESIS_UL_jobs", "", shown, "jobs", shown, "active", rows=min(max(2, len(tasks)), 6))
+    selected = session.tasks.get(shown.jobs[shown.active].name) if shown.active < len(shown.jobs) else None
+    if len(tasks) > 1 and selected is not None:
+        column = row.column(align=True)
+        column.enabled = selected.queued
+        for by, icon in ((-1, "TRIA_UP"), (1, "TRIA_DOWN")):
+            operator = column.operator("genesis.move_job", text="", icon=icon)
+            operator.job, operator.by = selected.key, by
     for task in [task for task in tasks if task.error is not None][:MANY]:
         draw.error_box(layout, context, task.error, "genesis.discard", task)
 

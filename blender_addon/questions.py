@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the panel wants to know of the server: cut-outs, how long a change would take, the server's state, its models.
+
+Drawing only reads what is here. `step` asks, beside the session's own work: for what the panel shows now, once for each state
+of it, and one question of a kind at a time.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import bpy
+
+from genesis_server.protocol.client import Received
+from genesis_server.protocol.errors import ErrorCode, GenesisError
+from genesis_server.protocol.messages import (
+    AskModels,
+    AskServer,
+    CutOut,
+    CutoutMade,
+    Estimate,
+    Failure,
+    Forecast,
+    ModelInfo,
+    Models,
+    ServerInfo,
+)
+
+from . import page
+from .preferences import MINI, preferences
+from .properties import GenesisMemory
+from .session import session
+from .settings import flattened
+
+LOOK_EVERY = 5.0  # seconds between questions about the server itself
+KEPT = 200  # cut-outs and forecasts that are remembered
+SETTLED = 0.4  # seconds that a setting stays as it is before its time is asked for: sliders move
+
+
+@dataclass(frozen=True)
+class Cutout:
+    """The answer to one question about a picture: a file with the cut-out, or why there is none."""
+
+    path: Path | None
+    method: str = ""
+    error: GenesisError | None = None
+
+
+class Questions:
+    """Answers by what was asked.
+
+    Attributes:
+        server: how the server is; None while not connected.
+        models: the weights on its machine; empty while not known.
+        free_bytes: on the disk that they go to.
+    """
+
+    def __init__(self) -> None:
+        self.server: ServerInfo | None = None
+        self.models: dict[str, ModelInfo] = {}
+        self.free_bytes = 0
+        self._cutouts: dict[str, Cutout] = {}
+        self._forecasts: dict[str, Forecast | None] = {}
+        self._asked: set[str] = set()  # kinds under way
+        self._looked = self._since = -LOOK_EVERY
+        self._settling = ""
+        self._folder: tempfile.TemporaryDirectory | None = None
+
+    def cutout(self, path: str, background: str) -> Cutout | None:
+        """The cut-out of a picture as it is now; None while it is not known."""
+        return self._cutouts.get(_cutout_key(path, background))
+
+    def forecast(self, memory: GenesisMemory) -> Forecast | None:
+        """What a Regenerate would run; None while it is not known."""
+        return self._forecasts.get(_forecast_key(memory))
+
+    def model(self) -> ModelInfo | None:
+        """The weights of the chosen model; None while not known."""
+        return self.models.get(preferences().model or MINI)
+
+    def look_again(self) -> None:
+        """Asks for the server and its models at the next step."""
+        self._looked = -LOOK_EVERY
+
+    def step(self, now: float) -> None:
+        """Asks what is not known yet; once for each Blender window's scene."""
+        if not session.connected:
+            self.server, self.models = None, {}
+            self._asked.clear()
+            self.look_again()
+            return
+        if now - self._looked >= LOOK_EVERY and not self._asked & {"server", "models"}:
+            self._looked = now
+            self._ask("server", AskServer(), self._hear_server)
+            self._ask("models", AskModels(), self._hear_models)
+        scene = bpy.context.scene
+        if scene is not None:
+            self._ask_cutout(scene)
+        memory = page.shown_asset(bpy.context)
+        if memory is not None and memory.imported and not memory.job:
+            self._ask_forecast(memory, now)
+
+    def close(self) -> None:
+        """Forgets everything."""
+        if self._folder is not None:
+            self._folder.cleanup()
+        self.__init__()
+
+    def _ask(self, kind: str, request: object, hear: object) -> None:
+        def answered(item: Received) -> None:
+            self._asked.discard(kind)
+            hear(item)
+
+        self._asked.add(kind)
+        session.ask(request, answered)
+
+    def _hear_server(self, item: Received) -> None:
+        if isinstance(item.message, ServerInfo):
+            self.server = item.message
+
+    def _hear_models(self, item: Received) -> None:
+        if isinstance(item.message, Models):
+            self.models = {model.id: model for model in item.message.models}
+            self.free_bytes = item.message.free_bytes
+
+    def _ask_cutout(self, scene: bpy.types.Scene) -> None:
+        shown = scene.genesis
+        if "cutout" in self._asked or not 0 <= shown.active_picture < len(shown.pictures):
+            return
+        picture = shown.pictures[shown.active_picture]
+        path = picture.absolute()
+        key = _cutout_key(path, picture.background)
+        if not key or key in self._cutouts:
+            return
+
+        def hear(item: Received) -> None:
+            _limit(self._cutouts)
+            if isinstance(item.message, CutoutMade):
+                self._cutouts[key] = Cutout(self._keep(item.message.png), item.message.method)
+            elif isinstance(item.message, Failure):
+                error = item.message.to_error()
+                if error.code != ErrorCode.NOT_CONNECTED:
+                    self._cutouts[key] = Cutout(None, error=error)
+
+        self._ask("cutout", CutOut(path, picture.background, preferences().model or MINI), hear)
+
+    def _ask_forecast(self, memory: GenesisMemory, now: float) -> None:
+        key = _forecast_key(memory)
+        if not key or key in self._forecasts or "forecast" in self._asked:
+            return
+        if key != self._settling:
+            self._settling, self._since = key, now
+        if now - self._since < SETTLED:
+            return
+
+        def hear(item: Received) -> None:
+            _limit(self._forecasts)
+            self._forecasts[key] = item.message if isinstance(item.message, Forecast) else None
+
+        folder = str(Path(bpy.path.abspath(memory.asset)))
+        self._ask("forecast", Estimate(asset=folder, changes=flattened(memory.settings.to_settings())), hear)
+
+    def _keep(self, png: bytes) -> Path:
+        if self._folder is None:
+            self._folder = tempfile.TemporaryDirectory(prefix="genesis-cutouts-")
+        path = Path(self._folder.name) / f"{len(self._cutouts)}-{abs(hash(png))}.png"
+        path.write_bytes(png)
+        return path
+
+
+def _cutout_key(path: str, background: str) -> str:
+    """Empty where there is no such file."""
+    try:
+        return f"{path}|{Path(path).stat().st_mtime_ns}|{background}|{preferences().model}"
+    except (OSError, ValueError):
+        return ""
+
+
+def _forecast_key(memory: GenesisMemory) -> str:
+    """The asset, what it is and what it is to be; empty for settings that cannot be."""
+    try:
+        wanted = memory.settings.to_settings()
+    except GenesisError:
+        return ""
+    return f"{memory.asset}|{memory.stored}|{json.dumps(wanted.to_json(), sort_keys=True)}"
+
+
+def _limit(answers: dict) -> None:
+    """Makes room: the oldest goes."""
+    while len(answers) >= KEPT:
+        del answers[next(iter(answers))]
+
+
+questions = Questions()
+
+
+def register() -> None:
+    """Asks from now on."""
+    session.on_step.append(questions.step)
+
+
+def unregister() -> None:
+    """Forgets everything."""
+    session.on_step.remove(questions.step)
+    questions.close()
