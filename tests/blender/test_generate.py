@@ -59,7 +59,7 @@ def test_a_picture_becomes_an_object_at_the_cursor(blender: Blender, picture: Pa
     assert 1 <= len(item.data.polygons) <= FAST["faces"]
     assert principled(item).inputs["Base Color"].is_linked and principled(item).inputs["Roughness"].is_linked
     images = textures(item)
-    assert len({image.name for image in images}) == 2
+    assert len({image.name for image in images}) == 3
     assert all(tuple(image.size) == (128, 128) and image.packed_file for image in images)
     settings = item.data.genesis.made_with()
     assert settings.seed == 7 and settings.structure.steps == 6 and settings.bake.faces == FAST["faces"]
@@ -90,7 +90,7 @@ def test_memory_survives_save_and_reopen_and_a_rebake_exchanges_the_textures(
     assert all(tuple(image.size) == (256, 256) for image in textures(item))
     assert principled(item).inputs["IOR"].default_value == 1.75, "the material is still the user's"
     assert item.data.genesis.made_with().bake.texture_size == 256
-    assert len(bpy.data.meshes) == len(bpy.data.materials) == 1 and len(bpy.data.images) == 2, "nothing is left behind"
+    assert len(bpy.data.meshes) == len(bpy.data.materials) == 1 and len(bpy.data.images) == 3, "nothing is left behind"
 
 
 def test_a_new_texture_keeps_the_shape(blender: Blender, picture: Path) -> None:
