@@ -18,6 +18,8 @@ import torch
 import warp as wp
 from torch import Tensor
 
+from native_ext.mesh_sides import Fans, turn_side
+
 wp.config.log_level = wp.LOG_ERROR
 wp.set_module_options({"enable_backward": False})
 
@@ -46,23 +48,6 @@ class Surface:
     matrix: Tensor
     vector: Tensor
     constant: Tensor
-
-
-@dataclass(frozen=True)
-class Fans:
-    """Sides around every vertex: `side[start[v] : start[v+1]]` start in v, ascending. int32 [3F], int32 [V + 1]."""
-
-    side: Tensor
-    start: Tensor
-
-
-def fans_of(faces: Tensor, vertices: int) -> Fans:
-    """The sides that start in each vertex."""
-    corner = faces.reshape(-1)
-    side = torch.sort(corner, stable=True).indices.int()
-    start = torch.zeros(vertices + 1, dtype=torch.int32, device=faces.device)
-    start[1:] = torch.cumsum(torch.bincount(corner, minlength=vertices), 0)
-    return Fans(side, start)
 
 
 def start_surface(points: Tensor, faces: Tensor, fans: Fans) -> Surface:
@@ -179,12 +164,6 @@ class Arrays:
     constant: wp.array(dtype=wp.float64)
     side: wp.array(dtype=int)
     start: wp.array(dtype=int)
-
-
-@wp.func
-def turn_side(s: int, steps: int) -> int:
-    """The side `steps` on around the face of side s."""
-    return s - s % 3 + (s + steps) % 3
 
 
 @wp.func

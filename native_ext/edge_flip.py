@@ -11,7 +11,8 @@ from __future__ import annotations
 import torch
 import warp as wp
 
-from native_ext.edge_collapse import NEVER, Arrays, Fans, Surface, launch, shared_faces, turn_side
+from native_ext.edge_collapse import NEVER, Arrays, Surface, launch, shared_faces
+from native_ext.mesh_sides import Fans, turn_side
 
 wp.set_module_options({"enable_backward": False})
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from genesis_server.mesh.mesh import Mesh
+from native_ext.mesh_sides import CROWDED, fans_of, twin_sides
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def manifold_links(edges: Edges) -> Tensor:
     return _sides_by_edge(edges, 2)
 
 
-def pair_sides(mesh: Mesh, edges: Edges) -> Tensor:
+def pair_sides(mesh: Mesh) -> Tensor:
     """Links of a mesh whose sheets may touch: the manifold ones, and pairs across edges of three and four faces.
 
     Of three faces the two that go on most straightly are paired, the third ends there. Four faces, taken in their order
@@ -59,8 +60,18 @@ def pair_sides(mesh: Mesh, edges: Edges) -> Tensor:
     Returns:
         int64 [L, 2] sides.
     """
-    three, four = _sides_by_edge(edges, 3), _sides_by_edge(edges, 4)
-    return torch.cat([manifold_links(edges), _pair_three(mesh, three), _pair_four(mesh, four)])
+    twin = twin_sides(mesh.faces, fans_of(mesh.faces, len(mesh.vertices))).long()
+    side = torch.arange(len(twin), device=twin.device)
+    once = twin > side
+    links = torch.stack([side[once], twin[once]], 1)
+    crowded = torch.nonzero(twin == CROWDED)[:, 0]
+    if len(crowded) == 0:
+        return links
+    start, end = mesh.faces.long().reshape(-1)[crowded], ends_of(mesh.faces)[crowded]
+    key = torch.minimum(start, end) << 32 | torch.maximum(start, end)
+    edge, count = torch.unique(key, return_inverse=True, return_counts=True)[1:]
+    three, four = (crowded[_by_edge(edge, count, faces)] for faces in (3, 4))
+    return torch.cat([links, _pair_three(mesh, three), _pair_four(mesh, four)])
 
 
 def link_components(links: Tensor, faces: int) -> Tensor:
@@ -75,10 +86,15 @@ def components(pairs: Tensor, count: int) -> Tensor:
         a, b = label[pairs[:, 0]], label[pairs[:, 1]]
         apart = a != b
         if not bool(apart.any()):
-            return torch.unique(label, return_inverse=True)[1]
+            return number_roots(label)
         pairs, a, b = pairs[apart], a[apart], b[apart]
         label.scatter_reduce_(0, torch.maximum(a, b), torch.minimum(a, b), "amin")
         label = _to_roots(label)
+
+
+def number_roots(label: Tensor) -> Tensor:
+    """int64 [n] consecutive numbers of components, of labels that are their smallest items."""
+    return (torch.cumsum(label == torch.arange(len(label), device=label.device), 0) - 1)[label]
 
 
 def _to_roots(label: Tensor) -> Tensor:
@@ -87,10 +103,49 @@ def _to_roots(label: Tensor) -> Tensor:
     return label
 
 
+def parity_components(pairs: Tensor, differ: Tensor, count: int) -> tuple[Tensor, Tensor, bool]:
+    """Components of items of which some pairs are alike and others opposite.
+
+    Args:
+        pairs: int64 [P, 2].
+        differ: bool [P], true for opposite pairs.
+        count: of items.
+
+    Returns:
+        label int64 [count], the smallest item of each component; bool [count], opposite to that item; and whether all pairs
+        agree with that (else there is no such answer, and this one follows some of them).
+    """
+    label = torch.arange(count, device=pairs.device)
+    odd = torch.zeros(count, dtype=torch.bool, device=pairs.device)
+    left, right, apart = pairs[:, 0], pairs[:, 1], differ
+    while True:
+        a, b = label[left], label[right]
+        go = a != b
+        if not bool(go.any()):
+            break
+        left, right, apart, a, b = left[go], right[go], apart[go], a[go], b[go]
+        turn = apart ^ odd[left] ^ odd[right]
+        best = torch.full((count,), 2 * count, device=label.device)
+        best.scatter_reduce_(0, torch.maximum(a, b), 2 * torch.minimum(a, b) + turn, "amin")
+        moved = best < 2 * count
+        parent = torch.where(moved, best >> 1, torch.arange(count, device=label.device))
+        flip = moved & (best & 1).bool()
+        while not torch.equal(parent, up := parent[parent]):
+            flip, parent = flip ^ flip[parent], up
+        odd, label = odd ^ flip[label], parent[label]
+    agree = not bool((odd[pairs[:, 0]] ^ odd[pairs[:, 1]] ^ differ).any())
+    return label, odd, agree
+
+
 def _sides_by_edge(edges: Edges, faces: int) -> Tensor:
     """int64 [n, faces], the sides of every edge with exactly this many, ascending."""
-    mine = torch.nonzero(edges.faces[edges.of_side] == faces)[:, 0]
-    order = torch.sort(edges.of_side[mine], stable=True).indices
+    return _by_edge(edges.of_side, edges.faces, faces)
+
+
+def _by_edge(edge: Tensor, count: Tensor, faces: int) -> Tensor:
+    """int64 [n, faces], numbers of the sides whose edges int64 [S] have exactly `faces` sides, ascending."""
+    mine = torch.nonzero(count[edge] == faces)[:, 0]
+    order = torch.sort(edge[mine], stable=True).indices
     return mine[order].view(-1, faces)
 
 

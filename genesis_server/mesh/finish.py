@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import torch
 
-from genesis_server.mesh.connectivity import edges_of, pair_sides
+from genesis_server.mesh.connectivity import pair_sides
 from genesis_server.mesh.holes import fill_holes
 from genesis_server.mesh.mesh import Mesh
 from genesis_server.mesh.orientation import agreeing_links, orient
@@ -30,6 +30,7 @@ _MENDING_ROUNDS = 2  # sheets that came apart show holes that could not be told 
 _HOLE_PERIMETER = 0.03  # and at least this, in units of the model's box (docs/spec/geometry.md 13.3)
 _SOLID_THICKNESS = 1.0  # cells, of walls and sheets that enclose nothing, in a mesh that is to be printed
 _RESOLUTIONS = (16, 1024)  # for a new surface where the caller does not say
+_MEASURED = 100_000  # faces are enough for a median
 _COARSER = 0.7  # step between the grids that are tried for targets below what the shape's holes and handles need
 _COARSEST = 3
 _SURPLUS = 3.0  # faces of the first of these grids, in targets
@@ -102,7 +103,7 @@ def _to_target(mesh: Mesh, faces: int, check: Callable[[], None]) -> Mesh:
     mesh = without_slivers(mesh)
     best = simplify(mesh, faces, check)
     if len(best.faces) > limit:
-        best = _fewer(best, simplify(without_slivers(_mend(best)), faces, check))
+        best = _fewer(best, simplify(without_slivers(_mend(clean_faces(best))), faces, check))
     if len(best.faces) > limit and not len(sides_without_link(best.faces, agreeing_links(best))):
         best = _fewer(best, simplify(best, faces, check, eased=True))
     cells = max(_COARSEST + 1.0, _resolution_of(mesh) * min(1.0, (_SURPLUS * faces / len(mesh.faces)) ** 0.5))
@@ -124,8 +125,9 @@ def _resolution_of(mesh: Mesh) -> int:
 
 
 def _median_edge(mesh: Mesh) -> float:
-    ends = mesh.vertices[edges_of(mesh.faces).vertices]
-    return float((ends[:, 0] - ends[:, 1]).norm(dim=1).median())
+    """Over the sides of faces: inner edges count twice, which the middle of them does not mind."""
+    corners = mesh.vertices[mesh.faces[:: max(1, len(mesh.faces) // _MEASURED)].long()]
+    return float((corners - corners.roll(1, 1)).norm(dim=2).median())
 
 
 def repair(mesh: Mesh) -> Mesh:
@@ -133,20 +135,30 @@ def repair(mesh: Mesh) -> Mesh:
     mesh = clean_faces(mesh)
     if len(mesh.faces) == 0:
         return mesh
-    mesh = keep_faces(mesh, drop_dust(mesh, pair_sides(mesh, edges_of(mesh.faces))))
-    return _mend(orient(mesh, pair_sides(mesh, edges_of(mesh.faces))))
+    links = pair_sides(mesh)
+    whole = keep_faces(mesh, drop_dust(mesh, links))
+    return _mend(orient(whole, links if len(whole.faces) == len(mesh.faces) else pair_sides(whole)))
 
 
 def _mend(mesh: Mesh) -> Mesh:
-    """An oriented mesh without duplicates, faces without area, crumbs, small holes, or edges of more than two faces."""
+    """An oriented mesh without duplicates, faces without area, crumbs, small holes, or edges of more than two faces.
+
+    Args:
+        mesh: has neither duplicates nor faces without area.
+    """
+    links = agreeing_links(mesh)
     for _ in range(_MENDING_ROUNDS):
-        mesh = clean_faces(mesh)
-        if len(mesh.faces) == 0:
-            break
-        mesh = keep_faces(mesh, drop_dust(mesh, agreeing_links(mesh)))
-        mesh = clean_faces(fill_holes(mesh, agreeing_links(mesh), _hole_limit(mesh)))
-        mesh = separate_sheets(mesh, agreeing_links(mesh))
-        if not len(sides_without_link(mesh.faces, agreeing_links(mesh))):
+        whole = keep_faces(mesh, drop_dust(mesh, links))
+        if len(whole.faces) != len(mesh.faces):
+            mesh, links = whole, agreeing_links(whole)
+        filled = fill_holes(mesh, links, _hole_limit(mesh))
+        if filled is not mesh:
+            mesh = clean_faces(filled)
+            links = agreeing_links(mesh)
+        apart = separate_sheets(mesh, links)
+        if apart is not mesh:
+            mesh, links = apart, agreeing_links(apart)
+        if not len(sides_without_link(mesh.faces, links)):
             break
     return mesh
 

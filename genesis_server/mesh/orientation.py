@@ -12,10 +12,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from genesis_server.mesh.connectivity import edges_of, ends_of, pair_sides
+from genesis_server.mesh.connectivity import ends_of, number_roots, pair_sides, parity_components
 from genesis_server.mesh.mesh import Mesh
 from genesis_server.mesh.normals import face_crosses
 from native_ext.escape_rays import escape_votes
+from native_ext.segment_sum import sum_by_row
 
 _SAMPLES = 3000  # points from which rays start; patches of a few thousandths of the area still get several
 _RAYS = 12
@@ -31,7 +32,7 @@ def clashing(faces: Tensor, links: Tensor) -> Tensor:
 
 def agreeing_links(mesh: Mesh) -> Tensor:
     """int64 [L, 2], links whose faces are wound alike; the others are seams of what cannot be oriented."""
-    links = pair_sides(mesh, edges_of(mesh.faces))
+    links = pair_sides(mesh)
     return links[~clashing(mesh.faces, links)]
 
 
@@ -50,10 +51,18 @@ def consistent_flips(faces: Tensor, links: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         patch int64 [F], ids by ascending smallest face, and flips bool [F]; each patch's smallest face stays.
     """
-    count = len(faces)
-    label = torch.arange(count, device=faces.device)
-    flips = torch.zeros(count, dtype=torch.bool, device=faces.device)
-    a, b, clash = *(links // 3).unbind(1), clashing(faces, links)
+    clash = clashing(faces, links)
+    label, flips, agree = parity_components(links // 3, clash, len(faces))
+    if agree:
+        return number_roots(label), flips
+    return _voted_flips(links // 3, clash, len(faces))
+
+
+def _voted_flips(pairs: Tensor, clash: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """As `consistent_flips`, where some pairs of faces contradict the others."""
+    label = torch.arange(count, device=pairs.device)
+    flips = torch.zeros(count, dtype=torch.bool, device=pairs.device)
+    a, b = pairs.unbind(1)
     while True:
         apart = label[a] != label[b]
         if not bool(apart.any()):
@@ -62,10 +71,9 @@ def consistent_flips(faces: Tensor, links: Tensor) -> tuple[Tensor, Tensor]:
         parent, turn = _strongest_partner(label[a], label[b], clash ^ flips[a] ^ flips[b], count)
         flips = flips ^ turn[label]
         label = parent[label]
-    patch = torch.unique(label, return_inverse=True)[1]
-    first = torch.full_like(label, count).scatter_reduce_(0, patch, torch.arange(count, device=faces.device), "amin")
-    order = torch.argsort(torch.argsort(first[: int(patch.max()) + 1])) if count else first
-    return order[patch] if count else patch, flips ^ flips[first[patch]]
+    number = torch.arange(count, device=pairs.device)
+    first = torch.full_like(label, count).scatter_reduce_(0, label, number, "amin")[label]
+    return number_roots(first), flips ^ flips[first]
 
 
 def _strongest_partner(a: Tensor, b: Tensor, disagree: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -112,7 +120,7 @@ def _inward(mesh: Mesh, patch: Tensor) -> Tensor:
 
 def _spread(area: Tensor, patch: Tensor, patches: int) -> Tensor:
     """Faces to ask, int64: evenly over the area of each patch, patches by the root of their area."""
-    of_patch = torch.zeros(patches, dtype=torch.float64, device=area.device).index_add_(0, patch, area)
+    of_patch = sum_by_row(patch, area[:, None], patches)[:, 0]
     weight = area / of_patch.clamp(min=1e-300).sqrt()[patch]
     order = torch.sort(patch, stable=True).indices
     total = torch.cumsum(weight[order], 0)
@@ -123,8 +131,7 @@ def _spread(area: Tensor, patch: Tensor, patches: int) -> Tensor:
 def _signed_volumes(mesh: Mesh, patch: Tensor, patches: int, area: Tensor) -> Tensor:
     """Six times the volume of each patch, seen from its own centre, so that an open one is judged by its bulge."""
     a, b, c = mesh.vertices.double()[mesh.faces.long()].unbind(1)
-    zeros = torch.zeros(patches, 3, dtype=torch.float64, device=patch.device)
-    weight = zeros[:, 0].index_add(0, patch, area).clamp(min=1e-300)
-    centre = (zeros.index_add(0, patch, (a + b + c) / 3 * area[:, None]) / weight[:, None])[patch]
+    weight = sum_by_row(patch, torch.cat([(a + b + c) / 3 * area[:, None], area[:, None]], 1), patches)
+    centre = (weight[:, :3] / weight[:, 3:].clamp(min=1e-300))[patch]
     a, b, c = a - centre, b - centre, c - centre
-    return zeros[:, 0].index_add(0, patch, (a * torch.linalg.cross(b, c)).sum(1))
+    return sum_by_row(patch, (a * torch.linalg.cross(b, c)).sum(1, keepdim=True), patches)[:, 0]

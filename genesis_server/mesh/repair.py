@@ -9,10 +9,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from genesis_server.mesh.connectivity import components, edges_of, ends_of, link_components
+from genesis_server.mesh.connectivity import components, ends_of, link_components, number_roots
 from genesis_server.mesh.mesh import Mesh
 from genesis_server.mesh.normals import face_areas
 from genesis_server.mesh.orientation import agreeing_links
+from native_ext.mesh_sides import CROWDED, fans_of, later_duplicates, torn_vertices, twin_sides
 from native_ext.segment_sum import sum_by_row
 
 _FLAT = 1e-12  # area over squared longest edge
@@ -22,7 +23,9 @@ _DUST_FACES = 64  # ... and of no more faces than this, so that a leaf of a dens
 
 
 def keep_faces(mesh: Mesh, keep: Tensor) -> Mesh:
-    """The faces of a bool [F] mask, and the vertices they use."""
+    """The faces of a bool [F] mask, and the vertices they use; the mesh itself where that is all."""
+    if bool(keep.all()):
+        return drop_unused_vertices(mesh)
     return drop_unused_vertices(Mesh(mesh.vertices, mesh.faces[keep]))
 
 
@@ -30,6 +33,8 @@ def drop_unused_vertices(mesh: Mesh) -> Mesh:
     """Without vertices that no face uses."""
     used = torch.zeros(len(mesh.vertices), dtype=torch.bool, device=mesh.faces.device)
     used[mesh.faces.long().reshape(-1)] = True
+    if bool(used.all()):
+        return mesh
     number = torch.cumsum(used, 0) - 1
     return Mesh(mesh.vertices[used], number[mesh.faces.long()].int())
 
@@ -47,12 +52,7 @@ def first_of_duplicates(faces: Tensor) -> Tensor:
     """bool [F], false for faces with the same three vertices as an earlier one."""
     if len(faces) == 0:
         return torch.ones(0, dtype=torch.bool, device=faces.device)
-    low, middle, high = faces.long().sort(1).values.unbind(1)
-    pair = torch.unique((low << 32) | middle, return_inverse=True)[1]
-    which = torch.unique(pair << 32 | high, return_inverse=True)[1]
-    number = torch.arange(len(faces), device=faces.device)
-    first = torch.full_like(number, len(faces)).scatter_reduce_(0, which, number, "amin")
-    return first[which] == number
+    return ~later_duplicates(faces, fans_of(faces, int(faces.max()) + 1))
 
 
 def with_area(mesh: Mesh) -> Tensor:
@@ -65,7 +65,9 @@ def with_area(mesh: Mesh) -> Tensor:
 
 def clean_faces(mesh: Mesh) -> Mesh:
     """Without duplicate faces, faces without area, and unused vertices."""
-    mesh = Mesh(mesh.vertices, mesh.faces[with_area(mesh)])
+    solid = with_area(mesh)
+    if not bool(solid.all()):
+        mesh = Mesh(mesh.vertices, mesh.faces[solid])
     return keep_faces(mesh, first_of_duplicates(mesh.faces))
 
 
@@ -77,21 +79,42 @@ def split_unlinked(mesh: Mesh, links: Tensor) -> Mesh:
         links: int64 [L, 2] sides; both of a link run between the same two vertices.
 
     Returns:
-        The same faces over new vertices, numbered by the smallest corner of their fan.
+        The same faces over new vertices, numbered by the smallest corner of their fan; the mesh itself where nothing comes
+        apart.
     """
-    corner = torch.arange(3 * len(mesh.faces), device=mesh.faces.device).view(-1, 3)
-    start, end = corner.reshape(-1), corner.roll(-1, 1).reshape(-1)
-    vertex = mesh.faces.long().reshape(-1)
-    one, two = links.unbind(1)
+    vertex, one, two = mesh.faces.long().reshape(-1), *links.unbind(1)
     same_way = vertex[one] == vertex[two]
+    torn = _torn(mesh, links, same_way)
+    if not bool(torn.any()):
+        return mesh
+    side = torch.arange(len(vertex), device=vertex.device).view(-1, 3)
+    start, end = side.reshape(-1), side.roll(-1, 1).reshape(-1)
     pairs = torch.cat([
         torch.stack([start[one], torch.where(same_way, start[two], end[two])], 1),
         torch.stack([end[one], torch.where(same_way, end[two], start[two])], 1),
     ])  # fmt: skip
-    fan = components(pairs, 3 * len(mesh.faces))
-    source = torch.empty(int(fan.max()) + 1 if len(fan) else 0, dtype=torch.int64, device=fan.device)
-    source[fan] = vertex
-    return Mesh(mesh.vertices[source], fan.view(-1, 3).int())
+    first = torch.full((len(torn),), len(vertex), device=vertex.device).scatter_reduce_(0, vertex, start, "amin")
+    first = first[vertex]  # corners of whole vertices form one fan: their first corner stands for them
+    loose = torch.nonzero(torn[vertex])[:, 0]
+    pairs = pairs[torn[vertex[pairs[:, 0]]]]
+    place = torch.zeros_like(start)
+    place[loose] = torch.arange(len(loose), device=vertex.device)
+    part = components(place[pairs], len(loose))
+    parts = int(part.max()) + 1
+    head = torch.full((parts,), len(vertex), device=vertex.device).scatter_reduce_(0, part, loose, "amin")
+    first[loose] = head[part]
+    return Mesh(mesh.vertices[vertex[first.unique()]], number_roots(first).view(-1, 3).int())
+
+
+def _torn(mesh: Mesh, links: Tensor, same_way: Tensor) -> Tensor:
+    """bool [V], vertices that may be of more than one fan."""
+    mate = torch.full((3 * len(mesh.faces),), -1, dtype=torch.int32, device=links.device)
+    mate[links[:, 0]], mate[links[:, 1]] = links[:, 1].int(), links[:, 0].int()
+    torn = torn_vertices(mesh.faces, fans_of(mesh.faces, len(mesh.vertices)), mate)
+    clash = links[same_way].reshape(-1)  # walks go astray there
+    torn[mesh.faces.long().reshape(-1)[clash]] = True
+    torn[ends_of(mesh.faces)[clash]] = True
+    return torn
 
 
 def separate_sheets(mesh: Mesh, links: Tensor) -> Mesh:
@@ -109,12 +132,17 @@ def separate_sheets(mesh: Mesh, links: Tensor) -> Mesh:
 
 def _crowded(mesh: Mesh, links: Tensor) -> list[list[int]]:
     """Groups of one or two sides that have to leave their edge; no face in two groups, as each can be halved once at a time."""
-    edges = edges_of(mesh.faces)
-    full = edges.faces[edges.of_side] > 2
-    pairs = links[full[links[:, 0]]].tolist()
+    full = torch.nonzero(twin_sides(mesh.faces, fans_of(mesh.faces, len(mesh.vertices))) == CROWDED)[:, 0]
+    if len(full) == 0:
+        return []
+    start, end = mesh.faces.long().reshape(-1)[full], ends_of(mesh.faces)[full]
+    edge = torch.unique(torch.minimum(start, end) << 32 | torch.maximum(start, end), return_inverse=True)[1]
+    edge_of = dict(zip(full.tolist(), edge.tolist(), strict=True))
+    linked = torch.isin(links[:, 0], full)
     single = sides_without_link(mesh.faces, links)
-    groups, stays, busy, edge_of = [], set(), set(), edges.of_side.tolist()
-    for group in [*pairs, *([side] for side in single[full[single]].tolist())]:
+    single = single[torch.isin(single, full)]
+    groups, stays, busy = [], set(), set()
+    for group in [*links[linked].tolist(), *([side] for side in single.tolist())]:
         edge, faces = edge_of[group[0]], {side // 3 for side in group}
         if edge not in stays:
             stays.add(edge)
@@ -126,16 +154,16 @@ def _crowded(mesh: Mesh, links: Tensor) -> list[list[int]]:
 
 def _halve(mesh: Mesh, groups: list[list[int]]) -> Mesh:
     """The faces of each group halved at a new vertex in the middle of their common edge; the second halves come last."""
-    faces, vertices = mesh.faces.tolist(), mesh.vertices.tolist()
-    for group in groups:
-        ends = [faces[group[0] // 3][(group[0] + turn) % 3] for turn in (0, 1)]
-        vertices.append([(x + y) / 2 for x, y in zip(*(vertices[end] for end in ends), strict=True)])
-        for side in group:
-            a, b, c = (faces[side // 3][(side % 3 + turn) % 3] for turn in range(3))
-            faces[side // 3] = [a, len(vertices) - 1, c]
-            faces.append([len(vertices) - 1, b, c])
-    device = mesh.faces.device
-    return Mesh(torch.tensor(vertices, device=device), torch.tensor(faces, dtype=torch.int32, device=device))
+    device, count = mesh.faces.device, len(mesh.vertices)
+    side = torch.tensor([side for group in groups for side in group], device=device)
+    new = torch.tensor([count + number for number, group in enumerate(groups) for _ in group], device=device)
+    first = torch.tensor([group[0] for group in groups], device=device)
+    corner, end = mesh.faces.long().reshape(-1), ends_of(mesh.faces)
+    middle = (mesh.vertices[corner[first]] + mesh.vertices[end[first]]) / 2
+    a, b, c = corner[side], end[side], end[side - side % 3 + (side + 1) % 3]
+    faces = mesh.faces.clone()
+    faces[side // 3] = torch.stack([a, new, c], 1).int()
+    return Mesh(torch.cat([mesh.vertices, middle]), torch.cat([faces, torch.stack([new, b, c], 1).int()]))
 
 
 def part_touching(mesh: Mesh) -> Mesh:
@@ -160,8 +188,8 @@ def drop_dust(mesh: Mesh, links: Tensor) -> Tensor:
     """bool [F], false for faces of components that are tiny beside the whole; never all of them."""
     part = link_components(links, len(mesh.faces))
     area = face_areas(mesh).double()
-    of_part = torch.zeros(int(part.max()) + 1, dtype=torch.float64, device=part.device).index_add_(0, part, area)
     faces = torch.bincount(part)
+    of_part = sum_by_row(part, area[:, None], len(faces))[:, 0]
     dust = (of_part < _DUST_AREA * area.sum()) & (faces <= _DUST_FACES)
     return torch.ones_like(part, dtype=torch.bool) if bool(dust.all()) else ~dust[part]
 

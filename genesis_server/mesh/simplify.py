@@ -17,16 +17,15 @@ from torch import Tensor
 from genesis_server.mesh.mesh import Mesh
 from genesis_server.mesh.repair import drop_unused_vertices
 from native_ext.edge_collapse import (
-    Fans,
     Surface,
     collapse,
     collapse_costs,
     collapse_keys,
-    fans_of,
     independent_sides,
     start_surface,
 )
 from native_ext.edge_flip import flip_slivers
+from native_ext.mesh_sides import Fans, fans_of
 
 FACES_MIN = 4  # of the smallest closed surface
 _LENGTH_WEIGHT = 1e-5  # a tenth of a per cent of an edge's length in distance weighs as much as the length itself

@@ -9,7 +9,8 @@ from genesis_server.mesh.connectivity import edges_of, link_components, manifold
 from genesis_server.mesh.mesh import Mesh
 from genesis_server.mesh.orientation import clashing
 from genesis_server.mesh.simplify import simplify, without_slivers
-from native_ext.edge_collapse import NEVER, collapse_costs, collapse_keys, fans_of, independent_sides, start_surface
+from native_ext.edge_collapse import NEVER, collapse_costs, collapse_keys, independent_sides, start_surface
+from native_ext.mesh_sides import fans_of
 from tests.analytic import dual_mesh, rounded_box, sphere, torus
 from tests.quality import aspects
 
