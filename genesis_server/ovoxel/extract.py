@@ -10,7 +10,7 @@ import torch
 from genesis_server.mesh.mesh import Mesh
 from genesis_server.ovoxel.voxels import OVoxel
 from genesis_server.protocol.errors import ErrorCode, GenesisError, Remedy
-from native_ext.dual_grid_mesh import dual_grid_quads, flatter_diagonal, split_quads
+from native_ext.dual_grid_faces import dual_grid_faces
 
 
 def extract_mesh(voxels: OVoxel, split: Literal["angle", "ref"] = "angle") -> Mesh:
@@ -35,24 +35,19 @@ def extract_mesh(voxels: OVoxel, split: Literal["angle", "ref"] = "angle") -> Me
             Remedy.RETRY,
         )
     vertices = (voxels.coords.float() + voxels.dual_vertices.float()) / voxels.resolution - 0.5
+    rule = "weight" if voxels.split_weight is not None else split
+    weight = None if voxels.split_weight is None else voxels.split_weight[:, 0]
     try:
-        quads = dual_grid_quads(voxels.coords, voxels.intersected, voxels.resolution)
+        faces = dual_grid_faces(voxels.coords, voxels.intersected, voxels.resolution, vertices, rule, weight)
     except ValueError as error:
         raise GenesisError(
             ErrorCode.BAD_ASSET, f"The O-Voxel is damaged: {error}.", "Generate the shape again.", Remedy.RETRY
         ) from error
-    if len(quads) == 0:
+    if len(faces) == 0:
         raise GenesisError(
             ErrorCode.EMPTY_STRUCTURE,
             f"The O-Voxel of {len(voxels.coords)} cells has no surface: no flagged edge has its four cells.",
             "Try another seed, or fewer changes to the shape stage's settings.",
             Remedy.RETRY,
         )
-    if voxels.split_weight is not None:
-        s = voxels.split_weight.float()[:, 0][quads]
-        first = s[:, 0] * s[:, 2] > s[:, 1] * s[:, 3]
-    elif split == "ref":
-        first = torch.ones(len(quads), dtype=torch.bool, device=quads.device)
-    else:
-        first = flatter_diagonal(vertices, quads)
-    return Mesh(vertices, split_quads(quads, first))
+    return Mesh(vertices, faces)
