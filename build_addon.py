@@ -1,9 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Builds the installable Blender extension: `python3 build_addon.py` -> dist/genesis-<version>-<platform>.zip.
 
-Each zip holds blender_addon/, its manifest, the pyzmq wheels of one platform and the protocol as a wheel. Two wheels of
-pyzmq serve all Pythons of Blender 4.2 to 5.2 (3.11, 3.13, 3.14). The abi3 one is given plain tags, because Blender refuses an
-extension that holds a cp311 and an abi3 wheel (docs/spec/platform.md 4). Standard library only; the wheels come through pip.
+Each zip holds blender_addon/, its manifest, the pyzmq wheels of one platform, the protocol as a wheel, and in bundle/ the
+server's wheel with its pinned packages, from which the extension makes the server's environment. There are two editions:
+genesis-<version>-<platform>-mini.zip brings the weights of the small model, the other one does not. `--repo` makes a folder
+that any web server can offer as an extension repository.
+
+Two wheels of pyzmq serve all Pythons of Blender 4.2 to 5.2 (3.11, 3.13, 3.14). The abi3 one is given plain tags, because
+Blender refuses an extension that holds a cp311 and an abi3 wheel (docs/spec/platform.md 4). Standard library only; the wheels
+come through pip.
 """
 
 from __future__ import annotations
@@ -11,21 +16,28 @@ from __future__ import annotations
 import argparse
 import base64
 import hashlib
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
-ADDON, PROTOCOL = ROOT / "blender_addon", ROOT / "genesis_server" / "protocol"
+ADDON, SERVER, KERNELS = ROOT / "blender_addon", ROOT / "genesis_server", ROOT / "native_ext"
+PROTOCOL, WEIGHTS = SERVER / "protocol", SERVER / "mini" / "weights"
+LOCK, BUNDLE = ROOT / "requirements.lock", "bundle"
+TEST_PACKAGES = ("pytest", "pytest-timeout", "ruff", "trimesh", "iniconfig", "pluggy")  # of the lock file, not the server
 CACHE, DIST = ROOT / "build" / "wheels", ROOT / "dist"
 PYZMQ = "27.3.0"
 PLATFORMS = {"windows-x64": "win_amd64", "linux-x64": "manylinux_2_28_x86_64", "macos-arm64": "macosx_11_0_arm64"}
 PYTHONS = ("3.11", "3.13")  # 3.13 gets the abi3 wheel, which serves 3.14 too
 PLAIN_TAGS = "cp312.cp313.cp314"  # instead of cp312 with abi3
 DOWNLOAD_TIMEOUT, VALIDATE_TIMEOUT = 300, 120  # seconds
+COMPRESSED = (".whl", ".zip", ".safetensors")  # already, or of numbers that hardly shrink
 EPOCH = (2020, 1, 1, 0, 0, 0)  # of every file, so that the same sources give the same bytes
 
 
@@ -37,7 +49,7 @@ def write_zip(path: Path, files: dict[str, bytes]) -> None:
         for name in sorted(files):
             entry = zipfile.ZipInfo(name, EPOCH)
             entry.external_attr = 0o644 << 16
-            entry.compress_type = zipfile.ZIP_DEFLATED
+            entry.compress_type = zipfile.ZIP_STORED if name.endswith(COMPRESSED) else zipfile.ZIP_DEFLATED
             archive.writestr(entry, files[name])
     os.replace(temporary, path)
 
@@ -70,6 +82,32 @@ def protocol_wheel(folder: Path) -> Path:
     path = folder / f"genesis_protocol-{release}-py3-none-any.whl"
     write_wheel(path, files, info)
     return path
+
+
+def server_wheel(folder: Path, weights: bool) -> Path:
+    """The server as a package, with the weights of the small model or without."""
+    release = version()
+    info = f"genesis_server-{release}.dist-info"
+    sources = [path for room in (SERVER, KERNELS) for path in room.rglob("*.py")]
+    files = {path.relative_to(ROOT).as_posix(): path.read_bytes() for path in sources}
+    if weights:
+        files |= {path.relative_to(ROOT).as_posix(): path.read_bytes() for path in WEIGHTS.rglob("*") if path.is_file()}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    needs = "".join(f"Requires-Dist: {need}\n" for need in project["dependencies"])
+    head = f"Metadata-Version: 2.1\nName: genesis-server\nVersion: {release}\nLicense: Apache-2.0\n"
+    files[f"{info}/METADATA"] = f"{head}Requires-Python: {project['requires-python']}\n{needs}".encode()
+    files[f"{info}/WHEEL"] = b"Wheel-Version: 1.0\nGenerator: build_addon\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+    scripts = "".join(f"{name} = {target}\n" for name, target in project["scripts"].items())
+    files[f"{info}/entry_points.txt"] = f"[console_scripts]\n{scripts}".encode()
+    path = folder / f"genesis_server-{release}-py3-none-any.whl"
+    write_wheel(path, files, info)
+    return path
+
+
+def requirements() -> bytes:
+    """The pinned packages of the server."""
+    lines = [line for line in LOCK.read_text("utf-8").splitlines() if line and not line.startswith("#")]
+    return "\n".join([*(line for line in lines if line.split("==")[0] not in TEST_PACKAGES), ""]).encode()
 
 
 def download(python: str, tag: str) -> Path:
@@ -109,15 +147,18 @@ def manifest(platform: str, wheels: list[str]) -> str:
     return f'{head}platforms = ["{platform}"]\nwheels = [\n{listed}]\n\n{table}{rest}'
 
 
-def build(platform: str) -> Path:
-    """The zip of one platform."""
+def build(platform: str, mini: bool) -> Path:
+    """The zip of one platform, in the edition with the small model's weights or without."""
     CACHE.mkdir(parents=True, exist_ok=True)
     wheels = [with_plain_tags(download(python, PLATFORMS[platform]), CACHE) for python in PYTHONS] + [protocol_wheel(CACHE)]
     sources = (*ADDON.rglob("*.py"), ADDON / "LICENSE")
     files = {path.relative_to(ADDON).as_posix(): path.read_bytes() for path in sources}
+    server = server_wheel(CACHE / ("mini" if mini else "client"), mini)
+    files[f"{BUNDLE}/{server.name}"] = server.read_bytes()
+    files[f"{BUNDLE}/requirements.txt"] = requirements()
     files["blender_manifest.toml"] = manifest(platform, [wheel.name for wheel in wheels]).encode()
     files.update({f"wheels/{wheel.name}": wheel.read_bytes() for wheel in wheels})
-    path = DIST / f"genesis-{version()}-{platform}.zip"
+    path = DIST / f"genesis-{version()}-{platform}{'-mini' if mini else ''}.zip"
     write_zip(path, files)
     return path
 
@@ -133,6 +174,27 @@ def validate(path: Path, python: str) -> None:
         raise SystemExit(f"{path} is not a valid extension.")
 
 
+def make_repository(folder: Path, zips: list[Path]) -> Path:
+    """A folder with the zips and the index.json that Blender reads; a URL to it is all that users need."""
+    folder.mkdir(parents=True, exist_ok=True)
+    entries = []
+    for path in zips:
+        shutil.copyfile(path, folder / path.name)
+        with zipfile.ZipFile(path) as archive:
+            fields = tomllib.loads(archive.read("blender_manifest.toml").decode())
+        # instead of the wheels, the Pythons that they are for
+        tags = {tag for wheel in fields.pop("wheels") for tag in wheel.split("-")[-3].split(".") if tag.startswith("cp")}
+        fields["python_versions"] = sorted(f"{tag[2]}.{tag[3:]}" for tag in tags)
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        place = {"archive_url": f"./{path.name}", "archive_size": path.stat().st_size, "archive_hash": f"sha256:{digest}"}
+        entries.append({**fields, **place})
+    index = folder / "index.json"
+    temporary = index.with_suffix(".new")
+    temporary.write_text(json.dumps({"version": "v1", "blocklist": [], "data": entries}, indent=2) + "\n", "utf-8")
+    os.replace(temporary, index)
+    return index
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--platform", choices=PLATFORMS, help="build this one only")
@@ -144,12 +206,27 @@ def main() -> None:
         metavar="PYTHON",
         help="check each zip with Blender's tool; a Python that has bpy",
     )
+    names = ("client", "mini", "both")
+    parser.add_argument("--edition", choices=names, default="client", help="without weights, with them, or both")
+    parser.add_argument(
+        "--repo",
+        nargs="?",
+        const=str(DIST / "repository"),
+        metavar="FOLDER",
+        help="also make an extension repository, of the edition with weights where both are built",
+    )
     options = parser.parse_args()
-    for platform in [options.platform] if options.platform else PLATFORMS:
-        path = build(platform)
-        print(f"{path.relative_to(ROOT)}  {path.stat().st_size / 1e6:.2f} MB")
-        if options.validate:
-            validate(path, options.validate)
+    editions = {"client": (False,), "mini": (True,), "both": (False, True)}[options.edition]
+    zips: dict[bool, list[Path]] = {}
+    for mini in editions:
+        for platform in [options.platform] if options.platform else PLATFORMS:
+            path = build(platform, mini)
+            zips.setdefault(mini, []).append(path)
+            print(f"{path.relative_to(ROOT)}  {path.stat().st_size / 1e6:.2f} MB")
+            if options.validate:
+                validate(path, options.validate)
+    if options.repo:
+        print(make_repository(Path(options.repo), zips[editions[-1]]))
 
 
 if __name__ == "__main__":
