@@ -62,7 +62,7 @@ class Meter:
         elif file := _PIP_FILE.match(text):
             self._file = self.line = file[1]
         elif text.strip() and not text.startswith("Requirement already"):
-            self.line = text.strip()[:120]
+            self.line = text.partition(" (from ")[0].strip()[:120]
         return False
 
 

@@ -72,7 +72,11 @@ class Launch:
 
 
 def start_server(
-    python: str | Path, connection_file: Path | None = None, parent: int | None = None, arguments: Sequence[str] = ()
+    python: str | Path,
+    connection_file: Path | None = None,
+    parent: int | None = None,
+    arguments: Sequence[str] = (),
+    offline: bool = False,
 ) -> Launch:
     """Starts `genesis serve` with the interpreter in which Genesis is installed; returns at once.
 
@@ -81,6 +85,7 @@ def start_server(
         connection_file: where the server writes it, beside its jobs and log; in the user's own folder by default.
         parent: process with which the server ends; None lets it stay.
         arguments: the program to run instead of `-m genesis_server serve`.
+        offline: the server refuses to download anything.
 
     Raises:
         GenesisError: NOT_CONNECTED where the interpreter cannot be started, NO_PERMISSION where its folder cannot be used.
@@ -98,6 +103,8 @@ def start_server(
             ErrorCode.NO_PERMISSION, f"The server's folder {file.parent} cannot be used: {error}.", "Choose another folder."
         ) from error
     environment = {name: value for name, value in os.environ.items() if name not in _FOREIGN_VARIABLES}
+    if offline:
+        environment["HF_HUB_OFFLINE"] = "1"
     detached = {}
     if sys.platform == "win32":
         detached["creationflags"] = subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW

@@ -25,6 +25,7 @@ def serve(
     """Serves; returns when stopped.
 
     Args:
+        access: whether other machines may connect, and how.
         on_ready: told the address as soon as clients can connect.
 
     Raises:

@@ -7,6 +7,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from genesis_server.service.access import LOCAL, Access, parse_bind
 from genesis_server.service.limits import Limits
 from genesis_server.service.serve import serve
 
@@ -18,6 +19,10 @@ if __name__ == "__main__":
     parser.add_argument("--parent", type=int)
     parser.add_argument("--worker", default=str(HERE / "fake_worker.py"))
     parser.add_argument("--silence", type=float, default=1800.0)
+    parser.add_argument("--bind")
+    parser.add_argument("--key-file", type=Path)
     options = parser.parse_args()
     limits = Limits(attempts=2, starts=2, grace=0.5, silence=options.silence)
-    serve(options.connection_file, 0, options.parent, (sys.executable, options.worker), limits)
+    host, port = parse_bind(options.bind) if options.bind else (LOCAL.host, 0)
+    access = Access(host, options.key_file)
+    serve(options.connection_file, port, options.parent, (sys.executable, options.worker), limits, access)
