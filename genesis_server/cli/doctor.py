@@ -39,7 +39,6 @@ LIBRARIES = (
     "scipy",
     "PIL",
     "cv2",
-    "xatlas",
     "zmq",
 )
 TOOL_TIMEOUT = 10  # seconds for nvidia-smi

@@ -39,7 +39,7 @@ def run_job(request: Submit | Rebake, as_json: bool) -> None:
 
 
 def run_work(work: Callable[[StageBars, Callable[[], bool]], Asset], as_json: bool) -> None:
-    """Does something that makes an asset, told of events and asked to stop as `run_job`'s jobs are, and prints what came of it."""
+    """Does something that makes an asset, with events and Ctrl-C as a job of `run_job` has them, and prints what came of it."""
     with StageBars(quiet=as_json) as bars:
         bars.note("Loading ...")
         start_warp()

@@ -7,12 +7,14 @@ import json
 import os
 import subprocess
 import sys
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from genesis_server.cli import main
+from genesis_server.cli.doctor import LIBRARIES
 from genesis_server.protocol.parameters import parameter_names
 
 
@@ -89,3 +91,11 @@ def test_the_module_runs_as_the_command() -> None:
     command = [sys.executable, "-m", "genesis_server", "--version"]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True, env={**os.environ})
     assert ended.stdout.startswith("genesis")
+
+
+def test_doctor_looks_for_what_is_installed_and_for_nothing_else() -> None:
+    lock = (Path(__file__).resolve().parents[2] / "requirements.lock").read_text("utf-8")
+    pinned = {line.split("==")[0].lower().replace("_", "-") for line in lock.splitlines() if "==" in line}
+    providers = packages_distributions()
+    for name in LIBRARIES:
+        assert {item.lower().replace("_", "-") for item in providers[name]} & pinned, f"{name} is not in requirements.lock"

@@ -62,9 +62,8 @@ def test_the_key_file_has_address_and_keys_but_not_the_servers_secret(server) ->
     kept = json.loads((server.folder / "keys.json").read_text("utf-8"))
     assert kept["server_secret"] not in server.key_file.read_text("utf-8")
     if os.name != "nt":
-        assert (
-            stat.S_IMODE(server.key_file.stat().st_mode) == stat.S_IMODE((server.folder / "keys.json").stat().st_mode) == 0o600
-        )
+        for file in (server.key_file, server.folder / "keys.json"):
+            assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
 def test_pictures_go_there_and_the_result_comes_back(server, away, tmp_path, monkeypatch) -> None:
