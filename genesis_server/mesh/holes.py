@@ -21,13 +21,14 @@ _CLIPPED = 12  # edges; least area costs n^3
 _RIM_SHARE = 0.4  # a filling larger than this share of its component would be the back of a sheet
 
 
-def fill_holes(mesh: Mesh, links: Tensor, perimeter_max: float) -> Mesh:
+def fill_holes(mesh: Mesh, links: Tensor, perimeter_max: float, clipped: int = _CLIPPED) -> Mesh:
     """Close all holes up to a perimeter.
 
     Args:
         mesh: consistently wound over its links.
         links: int64 [L, 2] sides over which the surface goes on.
         perimeter_max: longest loop to close, in units of the mesh.
+        clipped: most edges of a loop that gets no vertex in its middle.
 
     Returns:
         The mesh with new faces at the end, and new vertices in the middle of the longer loops.
@@ -46,10 +47,10 @@ def fill_holes(mesh: Mesh, links: Tensor, perimeter_max: float) -> Mesh:
         ring = start[sides][:, ::-1]
         length, area = _measure(points[ring])
         ring = ring[(length <= perimeter_max) & (area <= room[sides // 3].max(1))]
-        if size <= _CLIPPED:
+        if size <= clipped:
             faces.append(_least_area(points, ring))
             continue
-        vertices.append(_middles(points[ring]))
+        vertices.append(points[ring].mean(1))
         middle = np.broadcast_to(extra + np.arange(len(ring))[:, None], ring.shape)
         faces.append(np.stack([ring, np.roll(ring, -1, 1), middle], 2).reshape(-1, 3))
         extra += len(ring)
@@ -103,13 +104,6 @@ def _measure(rings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     following = np.roll(spokes, -1, 1)
     length = np.linalg.norm(following - spokes, axis=2).sum(1)
     return length, np.linalg.norm(np.cross(spokes, following), axis=2).sum(1) / 2
-
-
-def _middles(rings: np.ndarray) -> np.ndarray:
-    """Mean of the edges' middles weighted by length, [n, 3] of [n, k, 3]."""
-    following = np.roll(rings, -1, 1)
-    length = np.linalg.norm(following - rings, axis=2, keepdims=True)
-    return ((rings + following) / 2 * length).sum(1) / np.maximum(length.sum(1), 1e-30)
 
 
 def _least_area(points: np.ndarray, ring: np.ndarray) -> np.ndarray:

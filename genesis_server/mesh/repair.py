@@ -186,12 +186,22 @@ def part_touching(mesh: Mesh) -> Mesh:
 
 def drop_dust(mesh: Mesh, links: Tensor) -> Tensor:
     """bool [F], false for faces of components that are tiny beside the whole; never all of them."""
-    part = link_components(links, len(mesh.faces))
-    area = face_areas(mesh).double()
-    faces = torch.bincount(part)
-    of_part = sum_by_row(part, area[:, None], len(faces))[:, 0]
-    dust = (of_part < _DUST_AREA * area.sum()) & (faces <= _DUST_FACES)
+    part, area = _part_areas(mesh, links)
+    dust = (area < _DUST_AREA * area.sum()) & (torch.bincount(part) <= _DUST_FACES)
     return torch.ones_like(part, dtype=torch.bool) if bool(dust.all()) else ~dust[part]
+
+
+def above_area(mesh: Mesh, links: Tensor, area_min: float) -> Tensor:
+    """bool [F], false for faces of components with less area than this (docs/spec/geometry.md 13.5)."""
+    part, area = _part_areas(mesh, links)
+    return (area >= area_min)[part]
+
+
+def _part_areas(mesh: Mesh, links: Tensor) -> tuple[Tensor, Tensor]:
+    """int64 [F] components, and their areas float64."""
+    part = link_components(links, len(mesh.faces))
+    parts = int(part.max()) + 1 if len(part) else 0
+    return part, sum_by_row(part, face_areas(mesh)[:, None], parts)[:, 0]
 
 
 def sides_without_link(faces: Tensor, links: Tensor) -> Tensor:

@@ -2,7 +2,6 @@
 """Meshes become O-Voxels: as the goldens say, and back to the surface they came from."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,17 +15,6 @@ from genesis_server.ovoxel.texture import Texture, Wrap
 from genesis_server.ovoxel.voxelize import fit_to_box, voxelize_mesh, voxelize_surface
 from genesis_server.protocol.errors import ErrorCode, GenesisError
 from tests.analytic import dual_mesh, rounded_box, sphere, torus
-from tests.parity import outcomes
-from tests.parity.geometry import cases
-
-DATA = Path(__file__).parents[1] / "data" / "geometry"
-
-
-@pytest.mark.parametrize("folder", ["dual_grid", "vol_attr"])
-def test_goldens(folder):
-    found = list(outcomes(cases, DATA / folder))
-    assert len(found) >= 12
-    assert not [str(outcome) for outcome in found if not outcome.passed]
 
 
 @pytest.mark.parametrize("solid", [sphere(), torus(), rounded_box(rounding=0.01)], ids=lambda solid: solid.name)

@@ -8,12 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scipy.spatial import cKDTree
 from torch import Tensor
 
-from genesis_server.mesh.connectivity import edges_of, manifold_links
+from genesis_server.mesh.connectivity import edges_of, link_components, manifold_links
+from genesis_server.mesh.holes import fill_holes
 from genesis_server.mesh.mesh import Mesh
 from genesis_server.mesh.normals import vertex_normals
-from genesis_server.mesh.repair import first_of_duplicates, split_unlinked, with_area
+from genesis_server.mesh.orientation import consistent_flips, flip
+from genesis_server.mesh.repair import above_area, first_of_duplicates, keep_faces, split_unlinked, with_area
 from genesis_server.ovoxel.octree import encode_octree, filter_neighbor, filter_parent
 from genesis_server.ovoxel.serialize import hilbert_encode, morton_encode
 from genesis_server.ovoxel.surface import AlphaMode, SurfaceMaterial, TexturedSurface
@@ -21,9 +24,13 @@ from genesis_server.ovoxel.surface_attributes import surface_attributes
 from genesis_server.ovoxel.texture import Texture, Wrap
 from genesis_server.ovoxel.vxz_container import decode_container
 from native_ext.closest_point import closest_point
+from native_ext.cluster_faces import Clustering, cluster_faces
 from native_ext.dual_grid_mesh import centre_fans, dual_grid_quads, split_quads
 from native_ext.grid_sample import sample_grid
 from native_ext.mesh_dual_grid import mesh_to_dual_grid
+from native_ext.narrow_band import narrow_band_surface
+from native_ext.published_collapse import published_collapse
+from native_ext.rasterize import rasterize
 
 _POSITION = 1e-6  # spec 21, section 5 and 11
 
@@ -164,6 +171,38 @@ def _mesh_operators(g):
     yield "degenerate", with_area(Mesh(g["vn_vertices"], g["deg_faces"])), g["deg_keep"], 0
     yield "vertex normals", vertex_normals(Mesh(g["vn_vertices"], g["vn_faces"])), g["vn_normals"], 1e-5
     yield "edges", edges_of(g["simp_faces"]).vertices.int(), g["simp_edges"], 0
+    edges, cost, collapsed, points, faces = published_collapse(g["simp_vertices"], g["simp_faces"], float(g["simp_threshold"]))
+    yield "collapse costs, relative", cost / g["simp_cost"], torch.ones_like(g["simp_cost"]), 1e-4
+    yield "collapsed edges", collapsed.int(), g["simp_collapsed"], 0
+    yield "collapsed vertices", points, g["simp_out_vertices"], _POSITION
+    yield "collapsed faces", faces.int(), g["simp_out_faces"], 0
+    torn = Mesh(g["hole_vertices"], g["hole_faces"])
+    filled = fill_holes(torn, manifold_links(edges_of(torn.faces)), float(g["hole_max_perimeter"]), clipped=0)
+    new = filled.faces[len(torn.faces) :]
+    yield "hole vertices", filled.vertices[len(torn.vertices) :].double(), g["hole_new_vertices"], _POSITION
+    yield "hole faces, any winding", _unordered(new), _unordered(g["hole_new_faces"]), 0
+    split_part = link_components(manifold_links(edges_of(mesh.faces)), len(mesh.faces))
+    yield "components", split_part.int(), torch.unique(g["nm_component"], return_inverse=True)[1].int(), 0
+    ours = flip(mesh.faces, consistent_flips(mesh.faces, _manifold(mesh))[1])
+    golden = _turned(mesh.faces, g["nm_unified_faces"], split_part)
+    yield "orientation, up to whole components", _turned(mesh.faces, ours, split_part), golden, 0
+
+
+def _manifold(mesh: Mesh) -> Tensor:
+    return manifold_links(edges_of(mesh.faces))
+
+
+def _unordered(faces: Tensor) -> Tensor:
+    """Faces as sets of vertices, ascending."""
+    return torch.unique(faces.long().sort(1).values, dim=0)
+
+
+def _turned(before: Tensor, after: Tensor, part: Tensor) -> Tensor:
+    """bool [F], faces wound the other way round; within each part relative to its first face."""
+    first, second = (faces.long() for faces in (before, after))
+    same = torch.stack([(first.roll(turn, 1) == second).all(1) for turn in range(3)]).any(0)
+    head = torch.full((int(part.max()) + 1,), len(part)).scatter_reduce_(0, part, torch.arange(len(part)), "amin")
+    return same ^ same[head[part]]
 
 
 def _published_operators(g):
@@ -174,6 +213,86 @@ def _published_operators(g):
     pinned = Mesh(g["nonman_V"], g["nonman_F"])
     split = split_unlinked(pinned, manifold_links(edges_of(pinned.faces)))
     yield "split vertices", split.vertices[split.faces.long()], g["nonman_V_out"][g["nonman_F_out"].long()], 0
+    torn = Mesh(g["V"], g["holes_F"])
+    for name, limit in (("holes", 0.6), ("holes_small", 0.03)):
+        filled = fill_holes(torn, _manifold(torn), limit, clipped=0)
+        ours, theirs = _places(filled), _places(Mesh(g[f"{name}_V_out"], g[f"{name}_F_out"]))
+        yield f"{name}: faces that are missing", torch.tensor(len(theirs - ours)), torch.tensor(0), 0
+        # loops that touch in a vertex are left open as published, and closed here
+        yield f"{name}: faces more", torch.tensor(float(len(ours - theirs))), torch.tensor(0.0), 8
+    whole = Mesh(g["comp_V"], g["comp_F"])
+    kept = keep_faces(whole, above_area(whole, _manifold(whole), 0.05))
+    yield "small components, faces", kept.faces, g["comp_F_out"], 0
+    yield "small components, vertices", kept.vertices, g["comp_V_out"], 0
+    mixed = Mesh(g["V"], g["orient_F"])
+    part = link_components(_manifold(mixed), len(mixed.faces))
+    ours = flip(mixed.faces, consistent_flips(mixed.faces, _manifold(mixed))[1])
+    yield "orientation", _turned(mixed.faces, ours, part), _turned(mixed.faces, g["orient_F_out"], part), 0
+    for name, cells, back, scale in (("remesh", 64, 0.0, float(g["remesh_scale"])), ("remesh32p", 32, 0.9, 35 / 32)):
+        ours = narrow_band_surface(mesh.vertices, mesh.faces, torch.zeros(3), scale, cells, 1.0, back, flatter=False)
+        # where two faces are equally near, the way back has two ends
+        yield from _same_surface(name, ours, (g[f"{name}_V"], g[f"{name}_F"]), scale / cells, 0.999, 1e-2 if back else 1e-3)
+
+
+def _places(mesh: Mesh) -> set:
+    """Faces as sets of the places of their corners."""
+    places = (mesh.vertices.double() * 1e5).round().long()[mesh.faces.long()]
+    return {frozenset(map(tuple, face)) for face in places.tolist()}
+
+
+def _same_surface(name: str, ours, golden, cell: float, share: float, limit: float):
+    """Vertices next to each other, both ways, in cells; equal counts."""
+    near, back = (cKDTree(two.numpy()).query(one.numpy())[0] for one, two in ((ours[0], golden[0]), (golden[0], ours[0])))
+    for label, gap in (("vertices", near), ("vertices of the golden", back)):
+        yield f"{name} {label}, in cells", torch.tensor(np.quantile(gap / cell, share)), torch.zeros(()).double(), limit
+    yield f"{name} counts", torch.tensor([len(part) for part in ours]), torch.tensor([len(part) for part in golden]), 0
+
+
+def _narrow_band(g):
+    arguments = (g["center"], float(g["scale"]), int(g["resolution"]), float(g["band"]), float(g["project_back"]))
+    ours = narrow_band_surface(g["vertices"], g["faces"], *arguments, flatter=False)
+    yield from _same_surface(
+        "surface", ours, (g["out_vertices"], g["out_faces"]), float(g["scale"] / g["resolution"]), 0.99, 1e-4
+    )
+
+
+def _charts(g):
+    for name in ("export", "refined"):
+        angle, refinements, rounds, smoothing, area, perimeter = g[f"{name}_params"].tolist()
+        how = Clustering(angle, int(refinements), int(rounds), smoothing, area, perimeter)
+        index = _rand_index(cluster_faces(g["vertices"], g["faces"], how), g[f"{name}_chart"].long())
+        yield f"{name}, adjusted Rand index", index, torch.ones_like(index), 0.05
+
+
+def _rand_index(one: Tensor, two: Tensor) -> Tensor:
+    """Hubert & Arabie's adjusted index of two labellings."""
+    table = torch.zeros(int(one.max()) + 1, int(two.max()) + 1, dtype=torch.float64)
+    table.index_put_((one, two), torch.ones(len(one), dtype=torch.float64), accumulate=True)
+    both, first, second = ((t * (t - 1) / 2).sum() for t in (table, table.sum(1), table.sum(0)))
+    chance = first * second / (len(one) * (len(one) - 1) / 2)
+    return (both - chance) / ((first + second) / 2 - chance)
+
+
+def _bake(g):
+    size, grid = int(g["texture_size"]), int(g["grid_size"])
+    raster = rasterize((g["low_uv"][g["low_faces"].long()] * size).float(), size, size)
+    clear, covered = ~g["ambiguous"], g["face_id"] >= 0
+    yield "faces", raster.face[clear].int(), g["face_id"][clear], 0
+    sure = clear[covered]
+    yield "barycentric", raster.barycentric[covered][sure], g["barycentric"][sure], 1e-5
+    corners = g["low_vertices"][g["low_faces"][raster.face[covered].long()].long()]
+    position = (corners * raster.barycentric[covered][..., None]).sum(1)
+    yield "position", position[sure], g["position"][sure], 1e-5
+    _, face, weights = closest_point(g["high_vertices"], g["high_faces"], position)
+    foot = (g["high_vertices"][g["high_faces"][face].long()] * weights[..., None]).sum(1)
+    sure &= g["second_gap"] > 1e-5
+    yield "closest", foot[sure], g["closest"][sure], 1e-5
+    points = (foot - g["aabb"][0]) / (g["aabb"][1] - g["aabb"][0]) * grid
+    value, weight = sample_grid(g["attrs"], g["coords"], grid, points)
+    sure &= g["weight_sum"] > 1e-3
+    yield "value", value[sure], g["value"][sure], 2e-5
+    stored = (value.clamp(0, 1) * 255).round()
+    yield "texture", stored[sure], g["texture"][sure].float(), 1
 
 
 def _files(folder: Path):
@@ -187,7 +306,7 @@ def _files(folder: Path):
             yield f"{path.stem} {name}", torch.from_numpy(values[ours]), torch.from_numpy(golden[name][order]), 0
 
 
-_BY_FOLDER = {"dual_grid": _dual_grid, "dual_to_mesh": _extraction, "vol_attr": _attributes}
+_BY_FOLDER = {"dual_grid": _dual_grid, "dual_to_mesh": _extraction, "vol_attr": _attributes, "remesh": _narrow_band}
 _BY_NAME = {
     "dual_grid_to_mesh": _published_extraction,
     "svo": _octrees,
@@ -195,4 +314,6 @@ _BY_NAME = {
     "grid_sample": _sampling,
     "bvh_udf": _closest,
     "mesh_ops": _mesh_operators,
+    "charts": _charts,
+    "bake": _bake,
 }
