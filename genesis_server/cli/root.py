@@ -27,20 +27,23 @@ from genesis_server.protocol.errors import ErrorCode, GenesisError
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 # the small model's tools are commands of their own that load torch: only when named
 MINI_COMMANDS = {
-    "evaluate": "genesis_server.mini.evaluate",
-    "train": "genesis_server.mini.train",
+    "evaluate": ("genesis_server.mini.evaluate", "main"),
+    "show": ("genesis_server.mini.show", "main"),
+    "train": ("genesis_server.mini.train", "main"),
+    "world": ("genesis_server.mini.show", "world"),
 }
 
 
 class _MiniGroup(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [name for name, module in MINI_COMMANDS.items() if importlib.util.find_spec(module)]
+        return list(MINI_COMMANDS)
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        if name not in self.list_commands(ctx):
+        if name not in MINI_COMMANDS:
             return None
         start_warp()
-        return importlib.import_module(MINI_COMMANDS[name]).main
+        module, function = MINI_COMMANDS[name]
+        return getattr(importlib.import_module(module), function)
 
 
 class _MainGroup(click.Group):

@@ -30,6 +30,8 @@ CHUNK = 128  # objects voxelised at once: about 5 million voxels
 MEASURE_SECONDS = 60.0
 REFRESH_STEPS = 16  # a chunk of fresh objects costs about four steps
 MATRIX_RATE = 1.2e-3  # of Muon
+BATCH, POOL = 256, 65536
+PAIRED, PAIRED_REFINED = 64, 128  # objects of a batch with a second picture, in the two phases of the flow
 
 
 def train_structure_autoencoder(run: Run, seconds: float) -> None:
@@ -111,7 +113,7 @@ def train_structure_flow(run: Run, seconds: float) -> None:
     training = Training(
         run, "structure_flow", networks, dict.fromkeys(networks, 2e-3), seconds, average=0.998, matrix_rate=MATRIX_RATE
     )
-    pools = _Pools(run, run.seed * 10 + 2, training.step_count, None)
+    pools = _Pools(run, run.seed * 10 + 2, training.step_count, PAIRED)
     while training.running():
         single, paired = pools.batch(training.step_count)
         pictures = torch.cat([single["picture"], paired["picture"], paired["second"]])
@@ -136,9 +138,16 @@ def refine_structure_flow(run: Run, seconds: float) -> None:
     if run.compiled:
         compile_blocks(flow.blocks)
     training = Training(
-        run, "structure_refinement", {"structure_flow": flow}, {"structure_flow": 2e-3}, seconds, matrix_rate=MATRIX_RATE
+        run,
+        "structure_refinement",
+        {"structure_flow": flow},
+        {"structure_flow": 1e-3},
+        seconds,
+        decay_from=0.4,
+        average=0.998,
+        matrix_rate=MATRIX_RATE / 2,
     )
-    pools = _Pools(run, run.seed * 10 + 5, training.step_count, load_frozen_encoder(run))
+    pools = _Pools(run, run.seed * 10 + 5, training.step_count, PAIRED_REFINED, load_frozen_encoder(run))
     while training.running():
         single, paired = pools.batch(training.step_count)
         tokens = torch.cat([single["tokens"], paired["tokens"]])
@@ -172,30 +181,33 @@ class _Pools:
     Args:
         seed: of the stream of objects.
         steps: done so far; a continued phase draws other objects.
+        paired: objects of a batch with a second picture.
         encoder: a finished image encoder, to keep tokens in place of pictures.
     """
 
-    def __init__(self, run: Run, seed: int, steps: int, encoder: nn.Module | None) -> None:
-        self.run, self.encoder = run, encoder
+    def __init__(self, run: Run, seed: int, steps: int, paired: int, encoder: nn.Module | None = None) -> None:
+        self.run, self.share, self.encoder = run, paired / BATCH, encoder
         self.latent_encoder = load_frozen(run, "structure_encoder")
         self.supply = Supply(run, seed, steps * CHUNK)
-        self.single, self.paired = Pool(run.scaled(49152), run.device), Pool(run.scaled(16384), run.device)
+        rows = round(self.share * POOL)
+        self.single, self.paired = Pool(run.scaled(POOL - rows), run.device), Pool(run.scaled(rows), run.device)
         while self.single.size < run.scaled(6144):
             self._refresh()
 
     def batch(self, step: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """The objects of one step: 192 with one picture, 64 with two."""
+        """The objects of one step: those with one picture, those with two."""
         if step % REFRESH_STEPS == 0:
             self._refresh()
-        return self.single.sample(self.run.scaled(192)), self.paired.sample(self.run.scaled(64))
+        paired = round(self.share * BATCH)
+        return self.single.sample(self.run.scaled(BATCH - paired)), self.paired.sample(self.run.scaled(paired))
 
     @torch.no_grad()
     def _refresh(self) -> None:
-        """A chunk of fresh objects and their mirror images, a quarter of them with a second picture."""
+        """A chunk of fresh objects and their mirror images, some of them with a second picture."""
         objects = self.supply.objects(self.run.scaled(CHUNK))
         picture, auxiliary = self.supply.pictures(objects)
         rows = {"picture": picture, "auxiliary": auxiliary, "occupancy": self.supply.occupancy(objects)}
-        count = max(1, len(picture) // 4)
+        count = max(1, round(self.share * len(picture)))
         second, turn = self.supply.views(take_rows(objects, slice(count)))
         self._add(self.single, {name: value[count:] for name, value in rows.items()})
         self._add(self.paired, {**{name: value[:count] for name, value in rows.items()}, "second": second, "turn": turn})

@@ -78,13 +78,14 @@ class Supply:
         return varied(seen), torch.cat([cover, means], dim=1).half()
 
     def views(self, objects: Objects) -> tuple[Tensor, Tensor, Tensor]:
-        """A second picture of each object from anywhere around it.
+        """A second picture of each object, half of them from behind, the others from the left or the right.
 
         Returns:
             uint8 `[B, 3, S, S]` and the turn that leads to it, float32 `[B]` radians (`World.turned`).
         """
-        turn = 2 * math.pi * torch.rand(len(objects), device=objects.frame.device)
-        turn = torch.where(torch.rand_like(turn) < 0.5, (turn / (math.pi / 2)).round() * (math.pi / 2), turn)
+        # two or four pictures of a turntable; turns of any size were tried and learned too slowly to be of use
+        quarters = torch.tensor([2.0, 2.0, 1.0, 3.0], device=objects.frame.device)
+        turn = quarters[torch.randint(4, (len(objects),), device=quarters.device)] * math.pi / 2
         seen = self.world.pictures(self.world.turned(objects, turn), self.run.sizes.picture, 1)
         return varied(seen), turn
 

@@ -24,7 +24,7 @@ class Framing:
     """How a model was shown its pictures in training; the published one as they are cut out, one by one.
 
     Attributes:
-        border: black margin around the cutout, as a share of the picture's side.
+        border: black margin on each side of the cutout, as a share of the framed picture's side.
         turntable: several pictures were taken around the object, evenly spaced, and are looked at together.
     """
 
