@@ -277,17 +277,18 @@ def check(bench: Bench) -> bool:
             traceback.print_exc(limit=-3)
 
     for dtype, limit in ((torch.float32, 1e-5), (torch.bfloat16, 1e-2)):
-        guarded(lambda dtype=dtype, limit=limit: _check_norms(device, dtype, limit, compare))
+        guarded(lambda dtype=dtype, limit=limit: _check_norms(bench, dtype, limit, compare))
         guarded(lambda dtype=dtype, limit=limit: _check_flows(bench, dtype, limit, compare))
     for dtype, limit in ((torch.float32, 1e-5), (torch.float16, 3e-3)):
-        guarded(lambda dtype=dtype, limit=limit: _check_convolution(device, dtype, limit, compare))
+        guarded(lambda dtype=dtype, limit=limit: _check_convolution(bench, dtype, limit, compare))
         guarded(lambda dtype=dtype, limit=limit: _check_decoders(bench, dtype, limit, compare))
     return good
 
 
-def _check_norms(device: torch.device, dtype: torch.dtype, limit: float, compare: Callable[..., None]) -> None:
+def _check_norms(bench: Bench, dtype: torch.dtype, limit: float, compare: Callable[..., None]) -> None:
     seed_everything()
-    h, branch = (torch.randn(2, 333, 1536, device=device, dtype=dtype) for _ in range(2))
+    device, rows = bench.device, 7 if bench.tiny else 333
+    h, branch = (torch.randn(2, rows, 1536, device=device, dtype=dtype) for _ in range(2))
     scale, shift, gate = (torch.randn(2, 1536, device=device, dtype=dtype) for _ in range(3))
     weight, bias = (torch.randn(1536, device=device) for _ in range(2))
     offset = torch.randn(1536, device=device, dtype=dtype)
@@ -300,7 +301,7 @@ def _check_norms(device: torch.device, dtype: torch.dtype, limit: float, compare
         fast, slow = residual_norm.residual_norm(h, *arguments), residual_norm.reference(h, *arguments)
         compare(f"residual norm {label} {name}", torch.cat(fast), torch.cat(slow), limit)
     for width in (64, 1024):
-        rows = torch.randn(999, width, device=device, dtype=dtype)
+        rows = torch.randn(99 if bench.tiny else 999, width, device=device, dtype=dtype)
         affine = (weight[:width], bias[:width])
         with plain():
             slow = residual_norm.norm_silu(rows, *affine)
@@ -328,14 +329,15 @@ def _check_flows(bench: Bench, dtype: torch.dtype, limit: float, compare: Callab
     compare(f"flow, both at once {name}", torch.cat(velocity.both(x, t, seeing, blind)), torch.cat(slow), limit)
 
 
-def _check_convolution(device: torch.device, dtype: torch.dtype, limit: float, compare: Callable[..., None]) -> None:
+def _check_convolution(bench: Bench, dtype: torch.dtype, limit: float, compare: Callable[..., None]) -> None:
     from native_ext.submanifold_conv_triton import convolve
 
     seed_everything()
-    cells = torch.nn.functional.pad((torch.rand(24, 24, 24, device=device) < 0.2).nonzero(), (1, 0)).int()
+    device, side = bench.device, 8 if bench.tiny else 24
+    cells = torch.nn.functional.pad((torch.rand(side, side, side, device=device) < 0.3).nonzero(), (1, 0)).int()
     table, name = neighbour_table(cells), str(dtype)[6:]
     parent, child = (torch.rand(len(cells), 8, device=device) < 0.4).nonzero(as_tuple=True)
-    for ci, co in ((64, 64), (256, 256), (512, 1024), (40, 24)):
+    for ci, co in ((16, 64), (40, 24)) if bench.tiny else ((64, 64), (256, 256), (512, 1024), (40, 24)):
         feats = torch.randn(len(cells), ci, device=device, dtype=dtype)
         weight = torch.randn(co, 27, ci, device=device, dtype=dtype) / (27 * ci) ** 0.5
         bias = torch.randn(co, device=device, dtype=dtype)
@@ -351,8 +353,8 @@ def _check_convolution(device: torch.device, dtype: torch.dtype, limit: float, c
 def _check_decoders(bench: Bench, dtype: torch.dtype, limit: float, compare: Callable[..., None]) -> None:
     args = bench.decoder | {"num_blocks": [1, 1, 1, 1, 0], "out_channels": 6}
     network = random_network({"name": "SparseUnetVaeDecoder", "args": args}, bench.device, dtype)
-    latent = torch.randn(300, args["latent_channels"], device=bench.device)
-    cells = bench.cells(300, 12)
+    count, side = (5, 4) if bench.tiny else (300, 12)
+    latent, cells = torch.randn(count, args["latent_channels"], device=bench.device), bench.cells(count, side)
     masks = None
     outputs = []
     for context in (plain(), nullcontext()):

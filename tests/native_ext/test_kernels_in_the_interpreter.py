@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Triton kernels, run on the CPU by Triton's interpreter: against their references, and inside whole networks on the goldens.
+
+Left out where Triton is not installed. The interpreter says nothing about speed or about what the compiler makes of a kernel;
+`python -m tests.benchmarks.networks --check-only` asks the same on a GPU.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("triton")
+
+ROOT = Path(__file__).resolve().parents[2]
+KERNELS = ("residual_norm", "head_norm", "submanifold_conv", "neighbours")
+GOLDENS = f"""
+import sys
+from tests.parity.__main__ import main
+code = main(["tests/data/networks"])
+unused = [name for name in {KERNELS!r} if f"native_ext.{{name}}_triton" not in sys.modules]
+sys.exit(code or (f"not run: {{unused}}" if unused else 0))
+"""
+
+
+def interpreted(*arguments: str) -> None:
+    environment = {
+        **os.environ,
+        "TRITON_INTERPRET": "1",
+        "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+    }
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=280, check=False
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
+
+
+def test_every_kernel_agrees_with_its_reference() -> None:
+    interpreted("-m", "tests.benchmarks.networks", "--tiny", "--check-only")
+
+
+def test_networks_of_kernels_reproduce_the_goldens() -> None:
+    interpreted("-c", GOLDENS)
