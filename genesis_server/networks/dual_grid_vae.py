@@ -55,9 +55,9 @@ class FlexiDualGridVaeDecoder(SparseUnetVaeDecoder):
         self.resolution = resolution
         self.voxel_margin = voxel_margin
 
-    def forward(self, x: SparseTensor, subdivisions: list[Tensor] | None = None) -> DualGridVoxels:
+    def forward(self, x: SparseTensor, subdivisions: list[Tensor] | None = None, tiles: int = 1) -> DualGridVoxels:
         """Decode `[N, latent]`; `subdivisions` bool `[N_i, 8]` forces the children of each up block (training)."""
-        raw, subs = super().forward(x, return_subs=True, subdivisions=subdivisions)
+        raw, subs = super().forward(x, return_subs=True, subdivisions=subdivisions, tiles=tiles)
         margin = self.voxel_margin
         return DualGridVoxels(
             raw=raw,

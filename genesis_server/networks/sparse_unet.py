@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from genesis_server.networks.norms import FINAL_EPS, plain_layer_norm
 from genesis_server.networks.sparse_blocks import DOWN_BLOCKS, PLAIN_BLOCKS, UP_BLOCKS
+from genesis_server.networks.tiles import decode_tiles, make_tiles
 from genesis_server.protocol.errors import ErrorCode, GenesisError
 from genesis_server.sparse.resample import subdivide
 from genesis_server.sparse.tensor import SparseTensor
@@ -115,6 +116,7 @@ class SparseUnetVaeDecoder(nn.Module):
         guide_subs: list[SparseTensor] | None = None,
         return_subs: bool = False,
         subdivisions: list[Tensor] | None = None,
+        tiles: int = 1,
     ) -> SparseTensor | tuple[SparseTensor, list[SparseTensor]]:
         """Decode.
 
@@ -123,6 +125,8 @@ class SparseUnetVaeDecoder(nn.Module):
             guide_subs: the `subs` of another decoder on the same latent voxels in the same order.
             return_subs: also return the logits that this decoder predicted.
             subdivisions: bool `[N_i, 8]` per up block, the true children (training); the prediction is still made.
+            tiles: parts in which the finest levels are decoded, for less memory (`genesis_server.networks.tiles`); voxels
+                that come from an encoder are always decoded whole.
 
         Returns:
             `[N', out]` in the dtype of x; with `return_subs` also a list of logits `[N_i, 8]` on the voxels before
@@ -137,23 +141,46 @@ class SparseUnetVaeDecoder(nn.Module):
         level = x.level if guide_subs is None else _shared_level(x, guide_subs[0])
         h = SparseTensor(self.from_latent(x.feats).to(self.dtype), level)
         subs: list[SparseTensor] = []
-        for i, blocks in enumerate(self.blocks):
-            plain, up = (blocks[:-1], blocks[-1]) if i < self.up_levels else (blocks, None)
-            for block in plain:
-                h = block(h)
-            if up is None:
-                break
-            logits = up.logits(h)
+        last = self.up_levels - 1
+        for i, blocks in enumerate(self.blocks[:-1]):
+            if i == last and tiles > 1 and h.level.finer is None:
+                out, logits = self._finish_in_tiles(h, tiles, _mask(i, None, guide_subs, subdivisions), x.dtype)
+                return (out, [*subs, h.replace(logits)]) if return_subs else out
+            h = self._advance(h, i)
+            logits = blocks[-1].logits(h)
             if logits is not None:
                 subs.append(h.replace(logits))
-            h = up(h, _mask(i, logits, guide_subs, subdivisions))
-        out = h.replace(self._output(h.feats, x.dtype))
+            h = blocks[-1](h, _mask(i, logits, guide_subs, subdivisions))
+        out = self._output(self._advance(h, self.up_levels), x.dtype)
         return (out, subs) if return_subs else out
 
-    def _output(self, feats: Tensor, dtype: torch.dtype) -> Tensor:
+    def _advance(self, h: SparseTensor, i: int) -> SparseTensor:
+        """The plain blocks of level i."""
+        for block in self.blocks[i][: -1 if i < self.up_levels else None]:
+            h = block(h)
+        return h
+
+    def _finish_in_tiles(
+        self, h: SparseTensor, tiles: int, mask: Tensor | None, dtype: torch.dtype
+    ) -> tuple[SparseTensor, Tensor | None]:
+        """Output and logits from features at the last up block's level, part by part."""
+        last = self.up_levels - 1
+        up, below = self.blocks[last][-1], len(self.blocks[self.up_levels])
+        reach = len(self.blocks[last]) + -(-(1 + below) // 2)  # a convolution per block, one in the up block; then finer ones
+
+        def descend(part: SparseTensor, chosen: Tensor) -> tuple[SparseTensor, Tensor]:
+            fine = self._advance(up(part, chosen), self.up_levels)
+            return self._output(fine, dtype), subdivide(part.level, chosen).parent
+
+        return decode_tiles(
+            h, make_tiles(h.coords, tiles, reach), lambda part: self._advance(part, last), up.logits, descend, mask
+        )
+
+    def _output(self, h: SparseTensor, dtype: torch.dtype) -> SparseTensor:
         """Norm and output layer in `dtype`; without gradient in parts, because the finest level in float32 is large."""
-        parts = [feats] if torch.is_grad_enabled() else feats.split(_OUTPUT_ROWS)
-        return torch.cat([self.output_layer(plain_layer_norm(part.to(dtype), FINAL_EPS)) for part in parts])
+        parts = [h.feats] if torch.is_grad_enabled() else h.feats.split(_OUTPUT_ROWS)
+        rows = torch.cat([self.output_layer(plain_layer_norm(part.to(dtype), FINAL_EPS)) for part in parts])
+        return h.replace(rows)
 
     def upsample(self, x: SparseTensor, levels: int) -> Tensor:
         """int32 `[N', 4]` voxels at the entry of level `levels`, in (0, number of levels); nothing after is computed."""
@@ -165,8 +192,7 @@ class SparseUnetVaeDecoder(nn.Module):
             )
         h = x.replace(self.from_latent(x.feats).to(self.dtype))
         for i, blocks in enumerate(self.blocks):
-            for block in blocks[:-1]:
-                h = block(h)
+            h = self._advance(h, i)
             mask = blocks[-1].logits(h) > 0
             if i + 1 == levels:
                 return subdivide(h.level, mask).fine.coords

@@ -88,12 +88,17 @@ class Level:
         return self.derived("tap order", lambda: order_by_taps(self.neighbours))
 
     def child_order(self, refinement: Refinement) -> TapOrder:
-        """Rows of `refinement.fine` as children of this level's, for a convolution that computes no other; kept like it."""
+        """Rows of `refinement.fine` as children of this level's, for a convolution that computes no other.
+
+        Kept for a second network unless there are too many: those of the finest level would be the largest tensor of all.
+        """
         kept = self._child_order
-        if kept is None or kept[0] is not refinement:
-            order = order_by_taps(self.neighbours, refinement.parent, refinement.child, 8)
-            self._child_order = kept = (refinement, order)
-        return kept[1]
+        if kept is not None and kept[0] is refinement:
+            return kept[1]
+        order = order_by_taps(self.neighbours, refinement.parent, refinement.child, 8)
+        if len(refinement.parent) <= _ORDERED_MAX:
+            self._child_order = (refinement, order)
+        return order
 
     def derived(self, key: Hashable, make: Callable[[], Any]) -> Any:
         """Anything else that depends on the coordinates only, computed by `make` on first use of `key`."""
