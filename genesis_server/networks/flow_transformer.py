@@ -9,6 +9,7 @@ sample, computed once per forward pass.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -142,11 +143,12 @@ class FlowTransformer(nn.Module):
             return ProjectedContext(
                 tuple(BlockContext(None, None, block.cross_attn.blind_output(), len(tokens)) for block in self.blocks)
             )
-        return ProjectedContext(self._project(tokens, mask))
+        return ProjectedContext(tuple(self._project(tokens, mask)))
 
-    def _project(self, tokens: Tensor, mask: Tensor | None) -> tuple[BlockContext, ...]:
+    def _project(self, tokens: Tensor, mask: Tensor | None) -> Iterator[BlockContext]:
+        """What block after block sees; made when it is asked for, so that whoever keeps none has only one in memory."""
         tokens = tokens.to(self.dtype)
-        return tuple(BlockContext(block.cross_attn.project_context(tokens), mask) for block in self.blocks)
+        return (BlockContext(block.cross_attn.project_context(tokens), mask) for block in self.blocks)
 
     def _advance(self, h: Tensor, t: Tensor, cond: Condition, phases: Tensor | None, mask: Tensor | None) -> Tensor:
         """Blocks on the embedded stream `[B, L, C]` in the torso dtype."""
@@ -155,10 +157,10 @@ class FlowTransformer(nn.Module):
             vector = self.adaLN_modulation(vector)
         vector = vector.to(self.dtype)
         contexts = cond.blocks if isinstance(cond, ProjectedContext) else self._project(*pad_context(cond))
-        _check_batch(len(h), contexts[0].samples)
         pending = None
         with fastest_attention(h.device):
             for block, context in zip(self.blocks, contexts, strict=True):
+                _check_batch(len(h), context.samples)
                 h, pending = block(h, pending, block.modulate(vector), context, phases, mask)
         return pending.added_to(h)
 

@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a model is made to fit the GPU: decided before anything runs, from a budget in bytes.
+
+There is a ladder of ways to run, each slower and smaller than the one before. For every use of a network the first rung
+whose predicted peak stays below the budget is taken, so that a stage with few tokens is not slowed down by what one with
+many needs. When memory runs out in spite of the prediction, the lower rungs are barred and the stage runs again.
+
+The predictions count what was seen on one H200 with the published networks: weights, the widest moment of a block, tables of
+neighbours, kept keys and values. They are for one object.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+
+from genesis_server.protocol.errors import ErrorCode, GenesisError, Remedy
+
+BUDGET_VARIABLE = "GENESIS_VRAM_BUDGET"
+MARGIN = 600 << 20  # of free memory that is left to others: the desktop, the driver, what Blender draws with
+OVERHEAD = 250 << 20  # workspaces of matrix and attention libraries, fragments
+CELLS_PER_SQUARE = 7.0  # cells of a surface on a grid of side g, over g * g; 5.9 and 6.0 were measured, a fern has more
+VOXELS_PER_CELL = 257.0  # of four subdivisions, measured
+_UNITS = {"": 1e9, "GB": 1e9, "G": 1e9, "GIB": 2**30, "MB": 1e6, "M": 1e6, "MIB": 2**20}
+
+
+class Rung(NamedTuple):
+    """One way to run.
+
+    Attributes:
+        resident: all networks stay on the device; otherwise each comes for its use and goes after it.
+        keep_context: keys and values of the image tokens are kept for a whole sampling, not made anew in every pass.
+        stream: a flow network's matrices pass through block by block.
+        tiles: parts in which decoders make their finest levels.
+    """
+
+    resident: bool = False
+    keep_context: bool = True
+    stream: bool = False
+    tiles: int = 1
+
+
+LADDER = (
+    Rung(resident=True),
+    Rung(),
+    Rung(keep_context=False, tiles=2),
+    Rung(keep_context=False, tiles=4),
+    Rung(keep_context=False, stream=True, tiles=8),
+    Rung(keep_context=False, stream=True, tiles=24),
+)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a network is about to do.
+
+    Attributes:
+        tokens: rows of a flow network, or latent cells of a decoder.
+        context: image tokens.
+        passes: of guidance, done in one batch.
+    """
+
+    tokens: int = 0
+    context: int = 0
+    passes: int = 1
+
+
+@dataclass(frozen=True)
+class Network:
+    """What counts about one network: constructor arguments and bytes of its weights."""
+
+    args: Mapping[str, Any]
+    weights: int
+
+    def peak(self, rung: Rung, work: Work) -> int:
+        """Bytes at its widest moment, other networks not counted."""
+        if "num_heads" in self.args or "num_head_channels" in self.args:
+            return _flow_weights(self, rung) + _flow_work(self.args, rung, work)
+        if "up_block_type" in self.args:
+            return self.weights + _decoder_work(self.args, rung, work)
+        return self.weights + _OTHER_WORK
+
+
+_OTHER_WORK = 700 << 20  # the image encoder at 1024 pixels, the structure decoder
+
+
+class MemoryPlan:
+    """Decisions for one model on one device.
+
+    Args:
+        networks: by role.
+        budget: bytes; None for no limit at all.
+    """
+
+    def __init__(self, networks: Mapping[str, Network], budget: int | None) -> None:
+        self._networks, self.budget = networks, budget
+        self.floor = 0  # rungs below are barred
+
+    def rung(self, role: str, work: Work) -> Rung:
+        """How to run a network now: the first way that fits, or the last there is."""
+        for rung in LADDER[self.floor :]:
+            if self.budget is None or self.predict(role, rung, work) <= self.budget:
+                return rung
+        return LADDER[-1]
+
+    def predict(self, role: str, rung: Rung, work: Work) -> int:
+        """Bytes at the widest moment of that use."""
+        others = sum(item.weights for name, item in self._networks.items() if name != role) if rung.resident else 0
+        return OVERHEAD + others + self._networks[role].peak(rung, work)
+
+    def step_down(self) -> bool:
+        """Bar the rung in use after memory ran out; False when there is none left."""
+        if self.floor + 1 >= len(LADDER):
+            return False
+        self.floor += 1
+        return True
+
+    def least(self, uses: Mapping[str, Work]) -> int:
+        """The smallest budget with which all of these uses fit."""
+        return max(self.predict(role, LADDER[-1], work) for role, work in uses.items())
+
+    def require(self, uses: Mapping[str, Work], what: str, instead: Callable[[], str] = lambda: "") -> int:
+        """Predicted peak of a run.
+
+        Args:
+            uses: every network with what it will do.
+            what: name of the run, for the error.
+            instead: what to do where it does not fit.
+
+        Raises:
+            GenesisError: OUT_OF_MEMORY when it cannot fit, saying what it needs.
+        """
+        least = self.least(uses)
+        if self.budget is not None and least > self.budget:
+            raise GenesisError(
+                ErrorCode.OUT_OF_MEMORY,
+                f"{what} needs at least {least / 1e9:.1f} GB of GPU memory; {self.budget / 1e9:.1f} GB may be used.",
+                instead() or "Close other programs that use the GPU, or use the small model.",
+                Remedy.USE_MINI,
+            )
+        return max(self.predict(role, self.rung(role, work), work) for role, work in uses.items())
+
+
+def parse_budget(text: str) -> int:
+    """Bytes of `8GB`, `8`, `7.5 GiB` or `6000MB`.
+
+    Raises:
+        GenesisError: BAD_PARAMETER.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", text)
+    unit = _UNITS.get(match[2].upper()) if match else None
+    if unit is None or float(match[1]) * unit < 1e9:
+        raise GenesisError(ErrorCode.BAD_PARAMETER, f"The memory budget is {text!r}.", "Write it like 8GB, at least 1GB.")
+    return int(float(match[1]) * unit)
+
+
+def device_budget(device: torch.device, wanted: str = "") -> int | None:
+    """Bytes that may be used: what was asked for, else what is free now less a margin; None on a CPU.
+
+    An explicit budget is also made a hard limit, so that going over it is an error at once and never a slow spill into
+    host memory.
+    """
+    if device.type != "cuda":
+        return None
+    free, total = torch.cuda.mem_get_info(device)
+    if not wanted:
+        return max(free - MARGIN, 0) + torch.cuda.memory_reserved(device)
+    budget = min(parse_budget(wanted), total)
+    torch.cuda.set_per_process_memory_fraction(budget / total, device)
+    return budget
+
+
+def expected_cells(grid: int) -> int:
+    """Cells of an object's surface on a grid."""
+    return int(CELLS_PER_SQUARE * grid * grid)
+
+
+def _flow_weights(network: Network, rung: Rung) -> int:
+    if not rung.stream:
+        return network.weights
+    c, hidden, blocks = _widths(network.args)
+    passing = 2 * (5 * c * c + 2 * c * hidden)  # of one block, in half precision: qkv, both outputs less one, query, MLP
+    return max(network.weights - blocks * passing, 0) + 2 * passing
+
+
+def _flow_work(args: Mapping[str, Any], rung: Rung, work: Work) -> int:
+    c, hidden, blocks = _widths(args)
+    rows = work.tokens * work.passes
+    # stream, its normalised copy, the MLP's hidden values and output; attention needs less. Angles are float32 of D values
+    values = 2 * (3 * c + max(hidden, 4 * c)) + 4 * 128
+    context = 2 * 2 * c * work.context * (blocks if rung.keep_context else 1)
+    return rows * values + context
+
+
+def _decoder_work(args: Mapping[str, Any], rung: Rung, work: Work) -> int:
+    """At the last up block: input and output features, tables of 27 neighbours of both levels, sorted and as they are."""
+    widths, levels = args["model_channels"], len(args["up_block_type"])
+    fine = work.tokens * VOXELS_PER_CELL ** (levels / 4)
+    coarse = fine / 4
+    above = coarse * (2 * 2 * widths[-2] + 2 * 27 * 4)
+    last = fine * (2 * 2 * widths[-1] + 27 * 4 + 2 * 8 + 8) + coarse * 3 * 2 * widths[-2]
+    reach = 1.0 if rung.tiles == 1 else min(1.0, 1.3 / rung.tiles + 0.02)  # tiles overlap a little
+    return int(above + last * reach + fine * 4 * 12)
+
+
+def _widths(args: Mapping[str, Any]) -> tuple[int, int, int]:
+    c = args["model_channels"]
+    return c, int(c * args.get("mlp_ratio", 4)), args["num_blocks"]
