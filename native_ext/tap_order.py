@@ -13,10 +13,12 @@ what nobody asked for is never computed.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import ModuleType
 
 import torch
 from torch import Tensor
 
+from native_ext.fast import has_kernel
 from native_ext.neighbours import TAPS
 
 TILE = 128  # rows; kernels take tiles of this size or halves
@@ -54,12 +56,10 @@ def order_by_taps(neighbours: Tensor, parent: Tensor | None = None, group: Tenso
         group: int64 `[N]` in 0..groups-1, or None for one group.
     """
     by_tap = neighbours.t().contiguous()
-    bits = torch.zeros(by_tap.shape[1], dtype=torch.int32, device=by_tap.device)
-    for tap in range(TAPS):
-        bits |= (by_tap[tap] >= 0).int() << tap
+    bits = _kernels().tap_bits(by_tap) if has_kernel(by_tap) else tap_bits(by_tap)
     key = bits if parent is None else bits[parent]
     if group is not None:
-        key = key.long() | group << TAPS
+        key = key | group.int() << TAPS
     key, order = torch.sort(key, stable=True)
     count, device = len(key), key.device
     tiles = -(-count // TILE) + groups - 1  # every group may leave its last tile partly empty
@@ -76,27 +76,41 @@ def order_by_taps(neighbours: Tensor, parent: Tensor | None = None, group: Tenso
     rows[place] = order.int()
     has = torch.zeros(tiles * TILE, dtype=torch.int32, device=device)
     has[place] = (key & ((1 << TAPS) - 1)).int()
-    has = has.view(tiles, TILE)
+    source = rows.clamp(min=0).long()
+    source = source if parent is None else parent[source]
+    make = _kernels().tiles if has_kernel(by_tap) else make_tiles
+    sources, taps, active = make(by_tap, rows, source, has, TILE)
+    return TapOrder(rows, sources, taps, active, tile_group, groups, count)
+
+
+def tap_bits(by_tap: Tensor) -> Tensor:
+    """int32 `[M]`, bit v set where tap v of `[27, M]` has a row."""
+    bits = torch.zeros(by_tap.shape[1], dtype=torch.int32, device=by_tap.device)
+    for tap in range(TAPS):
+        bits |= (by_tap[tap] >= 0).int() << tap
+    return bits
+
+
+def make_tiles(by_tap: Tensor, rows: Tensor, source: Tensor, has: Tensor, tile: int) -> tuple[Tensor, Tensor, Tensor]:
+    """`sources`, `taps` and `active` of a `TapOrder`.
+
+    Args:
+        by_tap: int32 `[27, M]`.
+        rows: int32 `[T * tile]`, -1 for empty places.
+        source: int64 `[T * tile]`, input row of each place; anything for empty ones.
+        has: int32 `[T * tile]`, taps of each place, 0 for empty ones.
+    """
+    has, source = has.view(-1, tile), source.view(-1, tile)
     found = torch.stack([(has >> tap & 1).any(1) for tap in range(TAPS)], dim=1)
     taps = torch.sort((~found).int(), dim=1, stable=True).indices
-    return TapOrder(
-        rows,
-        _sources(by_tap, rows, parent, taps),
-        taps.int(),
-        found.sum(1, dtype=torch.int32),
-        tile_group,
-        groups,
-        count,
-    )
-
-
-def _sources(by_tap: Tensor, rows: Tensor, parent: Tensor | None, taps: Tensor) -> Tensor:
-    """int32 `[tiles, 27, TILE]`."""
-    empty = rows < 0
-    source = rows.clamp(min=0).long()
-    source = (source if parent is None else parent[source]).view(-1, TILE)
     table = by_tap.view(-1)
-    sources = torch.empty(len(taps), TAPS, TILE, dtype=torch.int32, device=rows.device)
+    sources = torch.empty(len(taps), TAPS, tile, dtype=torch.int32, device=rows.device)
     for slot in range(TAPS):
         sources[:, slot] = table[taps[:, slot, None] * by_tap.shape[1] + source]
-    return sources.masked_fill_(empty.view(-1, 1, TILE), -1)
+    return sources.masked_fill_((rows < 0).view(-1, 1, tile), -1), taps.int(), found.sum(1, dtype=torch.int32)
+
+
+def _kernels() -> ModuleType:
+    from native_ext import tap_order_triton
+
+    return tap_order_triton

@@ -9,15 +9,17 @@ import torch
 from genesis_server.networks.dual_grid_vae import DualGridVoxels
 from genesis_server.ovoxel.voxels import OVoxel
 from genesis_server.pipeline.latents import Latent
-from genesis_server.pipeline.model import SHAPE_DECODER, TEXTURE_DECODER, Model
+from genesis_server.pipeline.memory import Work
+from genesis_server.pipeline.model import SHAPE_DECODER, TEXTURE_DECODER, Model, Use
 from genesis_server.protocol.errors import ErrorCode, GenesisError, Remedy
 from genesis_server.sparse.tensor import SparseTensor
 
 
 def decode_shape(model: Model, shape: Latent) -> DualGridVoxels:
     """The voxels of a shape latent, all samples together, on the model's device."""
-    with model.network(SHAPE_DECODER) as decoder, torch.inference_mode():
-        return decoder(SparseTensor(shape.feats.to(model.device), shape.coords.to(model.device)))
+    latent = SparseTensor(shape.feats.to(model.device), shape.coords.to(model.device))
+    with model.use(SHAPE_DECODER, Work(len(latent))) as used, torch.inference_mode():
+        return used.network(latent, **_parts(used))
 
 
 def decode(model: Model, shape: Latent, texture: Latent, voxels: DualGridVoxels | None = None) -> list[OVoxel]:
@@ -31,9 +33,9 @@ def decode(model: Model, shape: Latent, texture: Latent, voxels: DualGridVoxels 
     """
     coords = shape.coords.to(model.device)
     voxels = voxels or decode_shape(model, shape)
-    with model.network(TEXTURE_DECODER) as decoder, torch.inference_mode():
+    with model.use(TEXTURE_DECODER, Work(len(coords))) as used, torch.inference_mode():
         latent = SparseTensor(texture.feats.to(model.device), coords)
-        attributes = decoder(latent, guide_subs=voxels.subs).feats.float() * 0.5 + 0.5
+        attributes = used.network(latent, guide_subs=voxels.subs, **_parts(used)).feats.float() * 0.5 + 0.5
     samples = int(coords[:, 0].max()) + 1
     counts = torch.bincount(voxels.coords[:, 0].long(), minlength=samples).tolist()
     if 0 in counts:
@@ -54,3 +56,7 @@ def decode(model: Model, shape: Latent, texture: Latent, voxels: DualGridVoxels 
         OVoxel(xyz.contiguous(), vertices.float(), flags, shape.resolution, weight.float(), values)
         for xyz, vertices, flags, weight, values in parts
     ]
+
+
+def _parts(used: Use) -> dict[str, int]:
+    return {"tiles": used.rung.tiles} if used.rung.tiles > 1 else {}

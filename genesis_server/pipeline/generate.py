@@ -151,6 +151,7 @@ class _Generation:
     def run(self, stages: list[str]) -> None:
         if self.model is not None:
             self.plan = self.model.plan(self.settings.resolution)
+            self.model.prepare(self.plan)
             self.asset.made_with(self.model.identity)
         keys = wanted_keys(self.asset, self.model)
         steps = {
@@ -164,10 +165,24 @@ class _Generation:
         for stage in stages:
             self.progress.started(stage)
             with self.asset.replacing(stage, keys[stage]) as writer:
-                steps[stage](writer)
+                self._run(stage, partial(steps[stage], writer))
             self.progress.finished("bake" if stage == "mesh" else stage)
             if self.on_preview is not None:
                 self._show(stage)
+
+    def _run(self, stage: str, step: Callable[[], None]) -> None:
+        """A stage; where the GPU's memory runs out, the same again in the next smaller way, from the same noise."""
+        state = None if self._generator is None else self._generator.get_state()
+        while True:
+            try:
+                return step()
+            except torch.OutOfMemoryError:
+                if self.model is None or not self.model.save_memory():
+                    raise
+            torch.cuda.empty_cache()  # outside the handler: the error holds on to every tensor of the failed try
+            if state is not None:
+                self._generator.set_state(state)
+            self.progress.note(stage, "The GPU's memory ran out; going on with less of it, more slowly.")
 
     def _show(self, stage: str) -> None:
         if stage == "structure":

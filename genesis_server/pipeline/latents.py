@@ -5,14 +5,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from genesis_server.pipeline.conditioning import Conditioning
+from genesis_server.pipeline.memory import Work
 from genesis_server.pipeline.samplers import STOCHASTIC, OnStep, SamplerParameters, sample_flow
-from genesis_server.pipeline.velocity import NetworkVelocity
+from genesis_server.pipeline.velocity import PAIRED_TOKENS, NetworkVelocity
 from genesis_server.sparse.tensor import Level
+
+if TYPE_CHECKING:
+    from genesis_server.pipeline.model import Use
 
 
 @dataclass(frozen=True)
@@ -75,27 +80,35 @@ def draw_noise(generator: torch.Generator, *shape: int) -> Tensor:
     return torch.randn(*shape, generator=generator, dtype=torch.float32)
 
 
+def flow_work(tokens: int, conditioning: Conditioning) -> Work:
+    """What a flow network is about to do on that many tokens."""
+    return Work(tokens, conditioning.views[0].shape[0], 2 if tokens <= PAIRED_TOKENS else 1)
+
+
 def run_sampler(
-    network: torch.nn.Module,
+    used: Use,
     noise: Tensor,
     conditioning: Conditioning,
     sampling: Sampling,
     level: Level | None = None,
     known: Tensor | None = None,
 ) -> Tensor:
-    """Sample one network; the image tokens' keys and values are computed once where the network can.
+    """Sample one network; the image tokens' keys and values are computed once where network and memory allow.
 
     Args:
+        used: the network, and how it is to be run.
         noise: on the network's device.
         level: the voxels of a sparse state.
         known: further channels that a sparse network sees beside the state.
     """
+    network = used.network
     samples = noise.shape[0] if level is None else level.batch_size
     views, negative = conditioning.batched(samples)
     project = getattr(network, "project_context", lambda tokens: tokens)
-    velocity = NetworkVelocity(network, level, known)
+    velocity = NetworkVelocity(network, level, known, used.graphs)
     with torch.inference_mode():
-        positive, unguided = [project(view.to(noise.device)) for view in views], project(negative.to(noise.device))
+        keep = project if used.rung.keep_context else lambda tokens: tokens
+        positive, unguided = [keep(view.to(noise.device)) for view in views], project(negative.to(noise.device))
         return sample_flow(
             velocity,
             noise,
@@ -105,7 +118,7 @@ def run_sampler(
             None if level is None else level.slices,
             sampling.multi_view,
             sampling.on_step,
-            velocity.both if velocity.pairs(noise, unguided) else None,
+            velocity.both if used.rung.keep_context and velocity.pairs(noise, unguided) else None,
         )
 
 

@@ -100,6 +100,10 @@ class MemoryPlan:
         self._networks, self.budget = networks, budget
         self.floor = 0  # rungs below are barred
 
+    def knows(self, role: str) -> bool:
+        """Whether anything can be said about a network."""
+        return role in self._networks
+
     def rung(self, role: str, work: Work) -> Rung:
         """How to run a network now: the first way that fits, or the last there is."""
         for rung in LADDER[self.floor :]:

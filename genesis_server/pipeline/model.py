@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A model: its configuration, its networks by role, loaded when first used (docs/spec/pipeline.md 3, 10).
 
-With `low_vram`, each network is moved to the device right before its use and back right after; results are the same.
+On a GPU a memory plan decides which networks stay there, which come for their use, and which pass through block by block
+(`genesis_server.pipeline.memory`); results are the same.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from PIL import Image
@@ -28,10 +29,23 @@ from genesis_server.hub.locate import (
     missing,
     open_source,
 )
+from genesis_server.networks.pass_graph import PassGraphs
 from genesis_server.networks.registry import load_checkpoint
+from genesis_server.networks.residence import HostCopy
 from genesis_server.pipeline.background import BackgroundRemover, NetworkRemover, PlainRemover, Removal
 from genesis_server.pipeline.config import CONFIG_FILE, TEXTURING_CONFIG_FILE, ModelConfig
-from genesis_server.pipeline.plan import Plan, TexturePlan, make_plan, make_texture_plan
+from genesis_server.pipeline.memory import (
+    BUDGET_VARIABLE,
+    LADDER,
+    MemoryPlan,
+    Network,
+    Rung,
+    Work,
+    device_budget,
+    expected_cells,
+)
+from genesis_server.pipeline.plan import MAX_TOKENS, Plan, TexturePlan, make_plan, make_texture_plan, pipeline_types
+from genesis_server.pipeline.velocity import PAIRED_TOKENS
 from genesis_server.protocol.errors import ErrorCode, GenesisError, Remedy
 
 ENCODER, ENCODER_FILES = "image_cond_model", ("config.json", "model.safetensors")
@@ -39,7 +53,17 @@ STRUCTURE_FLOW, STRUCTURE_DECODER = "sparse_structure_flow_model", "sparse_struc
 SHAPE_ENCODER, SHAPE_DECODER, TEXTURE_DECODER = "shape_slat_encoder", "shape_slat_decoder", "tex_slat_decoder"
 REMOVER = "rembg_model"
 
+_PATCH, _OTHER_TOKENS = 16, 5  # of the image encoder: pixels of a patch, class and register tokens
+
 Loader = Callable[[torch.device], nn.Module]
+
+
+class Use(NamedTuple):
+    """A network ready to run, how it is to be run, and the passes recorded of it where it stays on a GPU."""
+
+    network: nn.Module
+    rung: Rung
+    graphs: PassGraphs | None = None
 
 
 class Model:
@@ -52,8 +76,10 @@ class Model:
         loaders: how to load each role's network onto a device; `image_cond_model` is the encoder, `rembg_model` the
             background remover where one is at hand.
         device: where networks compute.
-        low_vram: overrides the configuration's.
+        low_vram: overrides the configuration's; on a GPU, True keeps no network there between its uses.
         remover_name: of the background remover's weights; empty for none.
+        weights: bytes of each role's weights; without them a GPU's memory is not planned.
+        budget: bytes of GPU memory; None for no limit.
     """
 
     def __init__(
@@ -65,6 +91,8 @@ class Model:
         device: torch.device | str = "cpu",
         low_vram: bool | None = None,
         remover_name: str = "",
+        weights: Mapping[str, int] | None = None,
+        budget: int | None = None,
     ) -> None:
         self.identity = identity
         self.config = config
@@ -74,6 +102,12 @@ class Model:
         self._architectures = architectures
         self._loaders = loaders
         self._loaded: dict[str, nn.Module] = {}
+        self._copies: dict[str, HostCopy] = {}
+        self._graphs: dict[str, PassGraphs] = {}
+        known = {role: Network(architectures.get(role, {}), size) for role, size in (weights or {}).items()}
+        self.memory = MemoryPlan(known, budget)
+        if low_vram:
+            self.memory.step_down()
 
     @classmethod
     def load(cls, model_id: str, device: torch.device | str | None = None, config_file: str = CONFIG_FILE) -> Model:
@@ -102,13 +136,17 @@ class Model:
         remover = find_remover(os.environ.get(REMOVER_VARIABLE, "") or config.remover)
         if remover is not None:
             loaders[REMOVER] = partial(_load_remover, remover[1])
+        device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        sizes = {role: weights.stat().st_size for role, (_, weights) in pairs.items()}
         return cls(
             source.identity([source.require(config_file), *used]),
             config,
             {role: _read_architecture(path) for role, (path, _) in pairs.items()},
             loaders,
-            device or ("cuda" if torch.cuda.is_available() else "cpu"),
+            device,
             remover_name=remover[0] if remover else "",
+            weights={**sizes, ENCODER: (encoder / ENCODER_FILES[1]).stat().st_size},
+            budget=device_budget(device, os.environ.get(BUDGET_VARIABLE, "")),
         )
 
     def architecture(self, role: str) -> Mapping[str, Any]:
@@ -139,26 +177,108 @@ class Model:
             pipeline_type or self.config.default_type, self._architectures, 2 ** (levels - 1), self.config.image_size
         )
 
+    def prepare(self, plan: Plan) -> int:
+        """Decide how a whole run is to fit the device, before it begins.
+
+        Returns:
+            The predicted peak in bytes; 0 where nothing is planned.
+
+        Raises:
+            GenesisError: OUT_OF_MEMORY when it cannot fit, saying what it needs and what would fit.
+        """
+        if self.device.type != "cuda" or SHAPE_DECODER not in self._architectures:
+            return 0
+        peak = self.memory.require(self._uses(plan), f"{plan.type}", lambda: self._smaller(plan))
+        if not all(self.memory.rung(role, work).resident for role, work in self._uses(plan).items()):
+            self.memory.floor = max(self.memory.floor, 1)  # networks that would have to go again need not stay first
+        return peak
+
     @contextmanager
-    def network(self, role: str) -> Iterator[nn.Module]:
-        """A role's network on the device, for the length of a `with` block."""
+    def use(self, role: str, work: Work | None = None) -> Iterator[Use]:
+        """A role's network on the device, for the length of a `with` block, and how it is to be run.
+
+        Args:
+            work: what it is about to do; None for little.
+        """
         if role not in self._loaded:
             if role not in self._loaders:
                 raise GenesisError(ErrorCode.BAD_MODEL, f"The model has no {role}.", f"It has {', '.join(self._loaders)}.")
             self._loaded[role] = self._loaders[role](self.device)
         network = self._loaded[role]
+        if self.device.type != "cuda":
+            yield from self._use_on_host(network)
+            return
+        planned = work is not None and self.memory.knows(role)
+        rung = self.memory.rung(role, work) if planned else LADDER[min(self.memory.floor, 1)]
+        if rung.resident and role not in self._copies:
+            yield Use(network, rung, self._graphs.setdefault(role, PassGraphs()))
+            return
+        for other in self._loaded:
+            self._host_copy(other)
+        copy = self._host_copy(role)
+        with copy.streamed() if rung.stream and hasattr(network, "blocks") else copy.whole():
+            yield Use(network, rung)
+        torch.cuda.empty_cache()  # what the next network needs has other sizes
+
+    @contextmanager
+    def network(self, role: str) -> Iterator[nn.Module]:
+        """`use` for work that needs little memory beside the weights."""
+        with self.use(role) as used:
+            yield used.network
+
+    def save_memory(self) -> bool:
+        """After memory ran out: run in the next smaller way from now on; False when there is none."""
+        return self.device.type == "cuda" and self.memory.step_down()
+
+    def _use_on_host(self, network: nn.Module) -> Iterator[Use]:
         if not self.low_vram:
-            yield network
+            yield Use(network, Rung())
             return
         network.to(self.device)
         try:
-            yield network
+            yield Use(network, Rung())
         finally:
             network.cpu()
+
+    def _host_copy(self, role: str) -> HostCopy:
+        """The network's weights in host memory, off the device."""
+        self._graphs.pop(role, None)
+        if role not in self._copies:
+            self._copies[role] = HostCopy(self._loaded[role], self.device)
+        return self._copies[role]
+
+    def _uses(self, plan: Plan) -> dict[str, Work]:
+        """Every network of a run with what it can be expected to do."""
+        size = self.architecture(STRUCTURE_FLOW)["resolution"]
+        uses = {STRUCTURE_FLOW: Work(size**3, _image_tokens(plan.structure_size), 2)}
+        last = 0
+        for item in plan.shape:
+            resolution = plan.resolution if item is plan.shape[-1] else item.resolution
+            last = expected_cells(resolution // plan.ratio)
+            if len(plan.shape) > 1 and resolution > item.resolution:
+                last = min(last, MAX_TOKENS)
+            uses[item.role] = Work(last, _image_tokens(item.image_size), 2 if last <= PAIRED_TOKENS else 1)
+        uses[plan.texture.role] = Work(last, _image_tokens(plan.texture.image_size))
+        uses[SHAPE_DECODER] = uses[TEXTURE_DECODER] = Work(last)
+        return uses
+
+    def _smaller(self, plan: Plan) -> str:
+        """What would fit instead of a plan, in words."""
+        fitting = []
+        for name in pipeline_types(self._architectures):
+            other = self.plan(name)
+            least = self.memory.least(self._uses(other))
+            if other.resolution < plan.resolution and least <= (self.memory.budget or 0):
+                fitting.append(f"{name} (needs {least / 1e9:.1f} GB)")
+        return f"Choose the resolution {' or '.join(fitting)}." if fitting else ""
 
     def remover(self) -> BackgroundRemover:
         """What removes backgrounds: a segmentation network where one is at hand, else plain image processing."""
         return _LazyRemover(self) if REMOVER in self._loaders else PlainRemover()
+
+
+def _image_tokens(size: int) -> int:
+    return _OTHER_TOKENS + (size // _PATCH) ** 2
 
 
 def texturing_configuration(model_id: str) -> str:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from genesis_server.protocol.errors import ErrorCode, GenesisError
 
 SHAPE_ROLE, TEXTURE_ROLE = "shape_slat_flow_model_", "tex_slat_flow_model_"
+MAX_TOKENS = 49152  # the published limit of the refined pass; it lowers the resolution, never below the network's own
 RESOLUTION_MAX = 2048  # voxels per axis of a given mesh
 LIMIT_STEP = 8  # latent cells by which a cascade shrinks when it has too many tokens; 128 voxels at the published ratio
 
@@ -141,6 +142,12 @@ def make_plan(pipeline_type: str, roles: Mapping[str, object], ratio: int, image
 def _resolutions(roles: Mapping[str, object], prefix: str) -> set[int]:
     endings = (role.removeprefix(prefix) for role in roles if role.startswith(prefix))
     return {int(ending) for ending in endings if ending.isdigit()}
+
+
+def pipeline_types(roles: Mapping[str, object]) -> list[str]:
+    """The types that a model has networks for."""
+    shape, texture = (_resolutions(roles, prefix) for prefix in (SHAPE_ROLE, TEXTURE_ROLE))
+    return _types(sorted(shape & texture))
 
 
 def _types(known: list[int]) -> list[str]:

@@ -9,12 +9,11 @@ import torch
 from torch import Tensor
 
 from genesis_server.pipeline.conditioning import Conditioning
-from genesis_server.pipeline.latents import Latent, Sampling, Structure, draw_noise, pick, run_sampler
+from genesis_server.pipeline.latents import Latent, Sampling, Structure, draw_noise, flow_work, pick, run_sampler
+from genesis_server.pipeline.memory import Work
 from genesis_server.pipeline.model import SHAPE_DECODER, Model
-from genesis_server.pipeline.plan import LIMIT_STEP, Pass, Plan
+from genesis_server.pipeline.plan import LIMIT_STEP, MAX_TOKENS, Pass, Plan
 from genesis_server.sparse.tensor import Level, SparseTensor
-
-MAX_TOKENS = 49152  # the published limit of the refined pass; it lowers the resolution, never below the network's own
 
 
 def sample_shape(
@@ -82,11 +81,12 @@ def _sample_pass(
     sampling: Sampling,
 ) -> Tensor:
     noise = draw_noise(generator, len(coords), model.architecture(item.role)["in_channels"]).to(model.device)
-    with model.network(item.role) as flow:
-        normalised = run_sampler(flow, noise, pick(conditionings, item.image_size), sampling, Level(coords))
+    conditioning = pick(conditionings, item.image_size)
+    with model.use(item.role, flow_work(len(coords), conditioning)) as used:
+        normalised = run_sampler(used, noise, conditioning, sampling, Level(coords))
     return model.config.shape.undo(normalised)
 
 
 def _upsampled(model: Model, coords: Tensor, feats: Tensor, ratio: int) -> Tensor:
-    with model.network(SHAPE_DECODER) as decoder, torch.inference_mode():
-        return decoder.upsample(SparseTensor(feats, coords), ratio.bit_length() - 1)
+    with model.use(SHAPE_DECODER, Work(len(coords))) as used, torch.inference_mode():
+        return used.network.upsample(SparseTensor(feats, coords), ratio.bit_length() - 1)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from genesis_server.pipeline.conditioning import Conditioning
-from genesis_server.pipeline.latents import Sampling, Structure, draw_noise, pick, run_sampler
+from genesis_server.pipeline.latents import Sampling, Structure, draw_noise, flow_work, pick, run_sampler
 from genesis_server.pipeline.model import STRUCTURE_DECODER, STRUCTURE_FLOW, Model
 from genesis_server.pipeline.plan import Plan
 from genesis_server.protocol.errors import ErrorCode, GenesisError, Remedy
@@ -29,8 +29,9 @@ def sample_structure(
         GenesisError: EMPTY_STRUCTURE when one of them has no cell at all.
     """
     noise = structure_noise(model, generator, samples).to(model.device)
-    with model.network(STRUCTURE_FLOW) as flow:
-        latent = run_sampler(flow, noise, pick(conditionings, plan.structure_size), sampling)
+    conditioning = pick(conditionings, plan.structure_size)
+    with model.use(STRUCTURE_FLOW, flow_work(noise[0, 0].numel() * samples, conditioning)) as used:
+        latent = run_sampler(used, noise, conditioning, sampling)
     with model.network(STRUCTURE_DECODER) as decoder, torch.inference_mode():
         occupied = _pool(decoder(latent)[:, 0] > 0, plan.grid)
     coords = occupied.nonzero().int()

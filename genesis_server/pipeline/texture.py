@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 
 from genesis_server.pipeline.conditioning import Conditioning
-from genesis_server.pipeline.latents import Latent, Sampling, draw_noise, pick, run_sampler
+from genesis_server.pipeline.latents import Latent, Sampling, draw_noise, flow_work, pick, run_sampler
 from genesis_server.pipeline.model import Model
 from genesis_server.pipeline.plan import Plan, TexturePlan
 from genesis_server.sparse.tensor import Level
@@ -28,6 +28,7 @@ def sample_texture(
     channels = model.architecture(item.role)["in_channels"] - known.shape[1]
     noise = draw_noise(generator, len(known), channels).to(model.device)
     level = Level(shape.coords.to(model.device))
-    with model.network(item.role) as flow:
-        normalised = run_sampler(flow, noise, pick(conditionings, item.image_size), sampling, level, known)
+    conditioning = pick(conditionings, item.image_size)
+    with model.use(item.role, flow_work(len(known), conditioning)) as used:
+        normalised = run_sampler(used, noise, conditioning, sampling, level, known)
     return Latent(level.coords, model.config.texture.undo(normalised), shape.resolution)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from genesis_server.networks.flow_transformer import ProjectedContext
+from genesis_server.networks.pass_graph import PassGraphs
 from genesis_server.pipeline.samplers import Tokens
 from genesis_server.sparse.tensor import Level, SparseTensor
 
@@ -24,11 +25,20 @@ class NetworkVelocity:
         network: `SparseStructureFlowModel` (dense state) or `SLatFlowModel` (sparse).
         level: voxels of a sparse state, else None.
         known: further channels `[T, C]` that the network sees beside the state.
+        graphs: where recorded passes of this network are kept, or None to record none; used for dense states.
     """
 
-    def __init__(self, network: nn.Module, level: Level | None = None, known: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        level: Level | None = None,
+        known: Tensor | None = None,
+        graphs: PassGraphs | None = None,
+    ) -> None:
         self._network, self._level, self._known = network, level, known
+        self._graphs = graphs if level is None else None
         self._twice: Level | None = None
+        self._joined: tuple[ProjectedContext, ProjectedContext] | None = None
 
     def __call__(self, x: Tensor, t: Tensor, tokens: Tokens) -> Tensor:
         """Velocity like x; t float32 `[B]`."""
@@ -41,7 +51,9 @@ class NetworkVelocity:
             shifted = torch.cat([coords[:, :1] + 1, coords[:, 1:]], dim=1)
             self._twice = Level(torch.cat([coords, shifted]))
         known = None if self._known is None else self._known.repeat(2, 1)
-        velocity = self._run(torch.cat([x, x]), t.repeat(2), positive.with_blind(negative), self._twice, known)
+        if self._joined is None or self._joined[0] is not positive:
+            self._joined = (positive, positive.with_blind(negative))
+        velocity = self._run(torch.cat([x, x]), t.repeat(2), self._joined[1], self._twice, known)
         first, second = velocity.chunk(2)
         return first, second
 
@@ -55,6 +67,8 @@ class NetworkVelocity:
 
     def _run(self, x: Tensor, t: Tensor, tokens: Tokens, level: Level | None, known: Tensor | None) -> Tensor:
         if level is None:
+            if self._graphs is not None and x.is_cuda and isinstance(tokens, ProjectedContext):
+                return self._graphs.run(self._network, x, t, tokens)
             return self._network(x, t, tokens)
         state = SparseTensor(x, level)
         if known is None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Triton kernels, run on the CPU by Triton's interpreter: against their references, and inside whole networks on the goldens.
+"""The Triton kernels, run on the CPU by Triton's interpreter: against their references, and in whole networks on the goldens.
 
 Left out where Triton is not installed. The interpreter says nothing about speed or about what the compiler makes of a kernel;
 `python -m tests.benchmarks.networks --check-only` asks the same on a GPU.

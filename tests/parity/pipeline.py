@@ -25,8 +25,9 @@ from genesis_server.pipeline.decode import decode
 from genesis_server.pipeline.flow import FlowProcess, time_schedule
 from genesis_server.pipeline.latents import Latent, Sampling, seeded
 from genesis_server.pipeline.mesh_surface import z_up
+from genesis_server.pipeline.plan import MAX_TOKENS
 from genesis_server.pipeline.samplers import SamplerParameters, flow_steps
-from genesis_server.pipeline.shape import MAX_TOKENS, limit_tokens, sample_shape
+from genesis_server.pipeline.shape import limit_tokens, sample_shape
 from genesis_server.pipeline.structure import sample_structure
 from genesis_server.pipeline.texture import sample_texture
 from tests.parity.toys import toy_model, toy_velocity

@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every fast path of the networks against the plain one; part of `tests.benchmarks.networks`."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from contextlib import nullcontext
+
+import torch
+from torch import Tensor
+
+from genesis_server.pipeline.velocity import NetworkVelocity
+from genesis_server.sparse.tensor import Level, SparseTensor
+from native_ext import head_norm, residual_norm
+from native_ext.fast import plain
+from native_ext.neighbours import neighbour_table, refine_neighbours
+from native_ext.submanifold_conv import _Reference
+from native_ext.tap_order import order_by_taps
+from tests.benchmarks.network_bench import Bench, random_network, relative, seed_everything
+
+
+def check(bench: Bench, quick: bool = False) -> bool:
+    """Compare fast and plain paths; True when all agree."""
+    good = True
+
+    def compare(name: str, fast: Tensor, slow: Tensor, limit: float) -> None:
+        nonlocal good
+        error = relative(fast, slow)
+        passed = error <= limit and bool(torch.isfinite(fast.float()).all())
+        good &= passed
+        bench.results[f"check {name}"] = {"relative": error, "limit": limit, "passed": passed}
+        print(f"check {name:44} relative {error:.1e}  limit {limit:.0e}  {'ok' if passed else 'FAIL'}", flush=True)
+
+    def guarded(action: Callable[[], None]) -> None:
+        nonlocal good
+        try:
+            action()
+        except Exception:  # noqa: BLE001  one broken kernel must not hide the others
+            good = False
+            traceback.print_exc(limit=-3)
+
+    guarded(lambda: _check_orders(bench, compare))
+    if quick:
+        guarded(lambda: _check_flows(bench, torch.bfloat16, 1e-2, compare))
+        guarded(lambda: _check_decoders(bench, torch.float16, 3e-3, compare))
+        return good
+    for dtype, limit in ((torch.float32, 1e-5), (torch.bfloat16, 1e-2)):
+        guarded(lambda dtype=dtype, limit=limit: _check_norms(bench, dtype, limit, compare))
+        guarded(lambda dtype=dtype, limit=limit: _check_flows(bench, dtype, limit, compare))
+    for dtype, limit in ((torch.float32, 1e-5), (torch.float16, 3e-3)):
+        guarded(lambda dtype=dtype, limit=limit: _check_convolution(bench, dtype, limit, compare))
+        guarded(lambda dtype=dtype, limit=limit: _check_decoders(bench, dtype, limit, compare))
+    return good
+
+
+def _check_norms(bench: Bench, dtype: torch.dtype, limit: float, compare: Callable[..., None]) -> None:
+    seed_everything()
+    device, rows = bench.device, 7 if bench.tiny else 333
+    h, branch = (torch.randn(2, rows, 1536, device=device, dtype=dtype) for _ in range(2))
+    scale, shift, gate = (torch.randn(2, 1536, device=device, dtype=dtype) for _ in range(3))
+    weight, bias = (torch.randn(1536, device=device) for _ in range(2))
+    offset = torch.randn(1536, device=device, dtype=dtype)
+    name = str(dtype)[6:]
+    for label, arguments in {
+        "modulated": (scale, shift, branch, gate, offset),
+        "first": (scale, shift),
+        "affine": (weight, bias, branch, gate),
+    }.items():
+        fast, slow = residual_norm.residual_norm(h, *arguments), residual_norm.reference(h, *arguments)
+        compare(f"residual norm {label} {name}", torch.cat(fast), torch.cat(slow), limit)
+    for width in (64, 1024):
+        rows = torch.randn(99 if bench.tiny else 999, width, device=device, dtype=dtype)
+        affine = (weight[:width], bias[:width])
+        with plain():
+            slow = residual_norm.norm_silu(rows, *affine)
+        compare(f"norm silu {width} {name}", residual_norm.norm_silu(rows, *affine), slow, limit)
+    qkv = torch.randn(2, 77, 3, 12, 128, device=device, dtype=dtype)
+    gammas = (torch.randn(12, 128, device=device), torch.randn(12, 128, device=device))
+    phases = torch.randn(1, 77, 64, 2, device=device)
+    slow = torch.stack(head_norm.reference(qkv, gammas, phases))
+    compare(f"head norm and rotation {name}", torch.stack(head_norm.norm_rotate_(qkv.clone(), gammas, phases)), slow, limit)
+
+
+def _check_flows(bench: Bench, dtype: torch.dtype, limit: float, compare: Callable[..., None]) -> None:
+    args = bench.flow | {"num_blocks": 2, "in_channels": 32, "out_channels": 32}
+    network = random_network({"name": "SLatFlowModel", "args": args}, bench.device, dtype)
+    level, t = Level(bench.cells(bench.size(3000))), torch.tensor([700.0], device=bench.device)
+    x = torch.randn(len(level.coords), 32, device=bench.device)
+    tokens, nothing = bench.tokens(1029)
+    velocity = NetworkVelocity(network, level)
+    with plain():
+        slow = velocity(x, t, tokens), velocity(x, t, nothing)
+    seeing, blind = network.project_context(tokens), network.project_context(nothing)
+    name = str(dtype)[6:]
+    compare(f"flow {name}", velocity(x, t, seeing), slow[0], limit)
+    compare(f"flow, no picture {name}", velocity(x, t, blind), slow[1], limit)
+    compare(f"flow, both at once {name}", torch.cat(velocity.both(x, t, seeing, blind)), torch.cat(slow), limit)
+
+
+def _check_orders(bench: Bench, compare: Callable[..., None]) -> None:
+    """Integer kernels: equal, not near."""
+    seed_everything()
+    side = 8 if bench.tiny else 40
+    cells = torch.nn.functional.pad((torch.rand(side, side, side, device=bench.device) < 0.3).nonzero(), (1, 0)).int()
+    table = neighbour_table(cells)
+    parent, child = (torch.rand(len(cells), 8, device=bench.device) < 0.4).nonzero(as_tuple=True)
+    for name, arguments in {"tap order": (), "tap order of children": (parent, child, 8)}.items():
+        with plain():
+            slow = order_by_taps(table, *arguments)
+        fast = order_by_taps(table, *arguments)
+        for part in ("rows", "sources", "taps", "active", "group"):
+            compare(f"{name}, {part}", getattr(fast, part).float(), getattr(slow, part).float(), 0.0)
+    with plain():
+        slow = refine_neighbours(table, parent, child)
+    compare("refined neighbours", refine_neighbours(table, parent, child).float(), slow.float(), 0.0)
+
+
+def _check_convolution(bench: Bench, dtype: torch.dtype, limit: float, compare: Callable[..., None]) -> None:
+    from native_ext.submanifold_conv_triton import convolve
+
+    seed_everything()
+    device, side = bench.device, 8 if bench.tiny else 24
+    cells = torch.nn.functional.pad((torch.rand(side, side, side, device=device) < 0.3).nonzero(), (1, 0)).int()
+    table, name = neighbour_table(cells), str(dtype)[6:]
+    parent, child = (torch.rand(len(cells), 8, device=device) < 0.4).nonzero(as_tuple=True)
+    for ci, co in ((16, 64), (40, 24)) if bench.tiny else ((64, 64), (256, 256), (512, 1024), (40, 24)):
+        feats = torch.randn(len(cells), ci, device=device, dtype=dtype)
+        weight = torch.randn(co, 27, ci, device=device, dtype=dtype) / (27 * ci) ** 0.5
+        bias = torch.randn(co, device=device, dtype=dtype)
+        slow = _Reference.convolve(feats, weight, bias, table)
+        compare(f"convolution {ci} to {co} {name}", convolve(feats, weight, bias, table), slow, limit)
+        compare(f"  in tap order {name}", convolve(feats, weight, bias, order_by_taps(table)), slow, limit)
+        if co % 8 == 0:
+            slow = slow.view(-1, co // 8)[parent * 8 + child]
+            fast = convolve(feats, weight, bias, order_by_taps(table, parent, child, 8))
+            compare(f"  only some children {name}", fast, slow, limit)
+
+
+def _check_decoders(bench: Bench, dtype: torch.dtype, limit: float, compare: Callable[..., None]) -> None:
+    args = bench.decoder | {"num_blocks": [1, 1, 1, 1, 0], "out_channels": 6}
+    network = random_network({"name": "SparseUnetVaeDecoder", "args": args}, bench.device, dtype)
+    count, side = (5, 4) if bench.tiny else (300, 12)
+    latent, cells = torch.randn(count, args["latent_channels"], device=bench.device), bench.cells(count, side)
+    masks = None
+    outputs = []
+    for context in (plain(), nullcontext()):
+        with context:
+            if masks is None:
+                out, subs = network(SparseTensor(latent, cells), return_subs=True)
+                masks = [sub.feats > 0 for sub in subs]
+            else:
+                out = network(SparseTensor(latent, cells), subdivisions=masks)
+            outputs.append(out.feats)
+    compare(f"decoder {str(dtype)[6:]}", outputs[1], outputs[0], limit)
