@@ -26,7 +26,7 @@ from genesis_server.hub.locate import ENCODER_VARIABLE, HUB_ID, Source, missing,
 from genesis_server.protocol.errors import ErrorCode, GenesisError, Remedy
 
 CONFIGURATIONS = ("pipeline.json", "texturing_pipeline.json")
-CHUNK = 1 << 20
+CHUNK = 1 << 18  # of reading and writing; progress and a cancel come as often
 ATTEMPTS, TIMEOUT = 5, 30.0  # per file, each continuing the one before; seconds without a byte
 SPACE_MARGIN = 1 << 28  # left free on the disk for everybody else
 

@@ -139,7 +139,7 @@ def find_remover(preferred: str) -> tuple[str, Path] | None:
 def missing(model_id: str, path: str, folder: Path | None) -> GenesisError:
     """The error for a file that is not here."""
     if model_id == MINI:
-        remedy, action = "Install Genesis again: its packaged weights are incomplete.", None
+        remedy, action = "Install the edition of Genesis that brings genesis-mini (its file name ends in -mini).", None
     elif folder is not None:
         remedy, action = "Copy it there, or name another model folder.", None
     else:

@@ -17,7 +17,7 @@ from pathlib import Path
 import zmq
 
 from genesis_server.protocol.codec import decode, encode
-from genesis_server.protocol.connection import Connection, default_connection_file, read_connection
+from genesis_server.protocol.connection import REMOTE, Connection, default_connection_file, read_connection
 from genesis_server.protocol.errors import ErrorCode, GenesisError, Remedy
 from genesis_server.protocol.messages import (
     MAX_FRAME,
@@ -71,6 +71,7 @@ class Client:
         self._own: set[str] = set()  # pending requests of the client itself: pings, hello, watching again
         self._queue: deque[Received] = deque()
         self._watched: dict[str, Watch] = {}
+        self._far = ""  # address of a server on another machine
         self._heard = self._tried = 0.0
 
     @property
@@ -95,7 +96,7 @@ class Client:
                 raise item.message.to_error()
             if self.server is None and time.monotonic() > deadline:
                 self.close_socket()
-                raise _no_answer()
+                raise _no_answer(self._far)
         return self.server
 
     def send(self, message: Request, timeout: float | None = None) -> str:
@@ -148,7 +149,7 @@ class Client:
                     return item.message
             if time.monotonic() > deadline:
                 self._pending.pop(request_id, None)
-                raise _no_answer()
+                raise _no_answer(self._far)
             self._receive(min(0.1, max(0.0, deadline - time.monotonic())))
 
     def wait(self, timeout: float) -> list[Received]:
@@ -185,6 +186,7 @@ class Client:
     def _open(self) -> None:
         self._tried = time.monotonic()
         connection = read_connection(self._file)
+        self._far = connection.address if connection.pid == REMOTE else ""
         self._socket = _dealer(self._context, connection)
         self._heard = time.monotonic()
         self._own.add(self._send(Hello(self._name), REQUEST_TIMEOUT))
@@ -238,7 +240,7 @@ class Client:
                 return
             if now > deadline:
                 del self._pending[request_id]
-                self._queue.append(Received(request_id, Failure(_no_answer().to_json())))
+                self._queue.append(Received(request_id, Failure(_no_answer(self._far).to_json())))
         if now - self._heard > PING_AFTER and not self._own:
             self._own.add(self._send(Ping(), PONG_WITHIN))
 
@@ -265,7 +267,13 @@ def _lost() -> GenesisError:
     )
 
 
-def _no_answer() -> GenesisError:
+def _no_answer(far: str) -> GenesisError:
+    if far:  # a server that does not know the key is silent too
+        return GenesisError(
+            ErrorCode.NOT_CONNECTED,
+            f"The Genesis server at {far} does not answer.",
+            "See that it runs, that the network lets you reach it, and that the key file is the one that it has written.",
+        )
     return GenesisError(
         ErrorCode.NOT_CONNECTED,
         "The Genesis server did not answer in time.",

@@ -24,6 +24,7 @@ class ErrorCode(StrEnum):
     OFFLINE = "offline"
     EMPTY_STRUCTURE = "empty_structure"
     BAD_MESH = "bad_mesh"
+    GPU_LOST = "gpu_lost"
     OUT_OF_MEMORY = "out_of_memory"
     DISK_FULL = "disk_full"
     NO_PERMISSION = "no_permission"

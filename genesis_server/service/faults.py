@@ -14,7 +14,7 @@ MAX_REASON = 500  # characters of a foreign error message that are shown; the lo
 
 
 def as_genesis_error(error: BaseException) -> GenesisError:
-    """The GenesisError of any exception: itself, or memory, disk, permission, or INTERNAL with the reason."""
+    """The GenesisError of any exception: itself, or memory, GPU, disk, permission, or INTERNAL with the reason."""
     if isinstance(error, GenesisError):
         return error
     reason = str(error)[:MAX_REASON] or type(error).__name__
@@ -24,6 +24,13 @@ def as_genesis_error(error: BaseException) -> GenesisError:
             f"Memory ran out: {reason}",
             "Close other programs, choose a lower resolution or fewer views, or use the small model.",
             Remedy.USE_MINI,
+        )
+    if breaks_the_process(error):
+        return GenesisError(
+            ErrorCode.GPU_LOST,
+            f"The GPU stopped working: {reason.splitlines()[0]}.",
+            "Its process is started anew; try again. If it happens twice, update the driver, or use the small model.",
+            Remedy.RETRY,
         )
     store = getattr(error, "sqlite_errorcode", None)
     if store == sqlite3.SQLITE_FULL or (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)):

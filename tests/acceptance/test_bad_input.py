@@ -7,7 +7,6 @@ The command line's half of the list; what comes over the wire is in tests/servic
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ from genesis_server.cli import main
 from genesis_server.pipeline.model import Model
 from genesis_server.protocol.errors import ErrorCode, GenesisError
 from genesis_server.protocol.parameters import GenerateSettings
+from tests.small_disk import mounted
 
 FAILED, BAD_USAGE = 1, 2
 
@@ -183,13 +183,8 @@ def test_a_rebake_in_an_impossible_size(finished: Asset) -> None:
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of one megabyte, where this machine lets us have one."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
-    if sys.platform != "linux" or os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("needs to mount a small file system")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    with mounted(tmp_path / "disk", 1_000_000) as folder:
+        yield folder
 
 
 def test_a_disk_that_fills_up_keeps_the_previous_result(small_disk: Path) -> None:

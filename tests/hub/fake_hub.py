@@ -4,13 +4,14 @@
     python fake_hub.py FOLDER MODE
 
 MODE: `plain`; `gated` (401 for everything); `corrupt` (weights differ from their digest); `broken` (the first transfer of a
-weight file stops halfway). Prints its port, then one line per request.
+weight file stops halfway); `slow` (64 KiB every 20 ms). Prints its port, then one line per request.
 """
 
 from __future__ import annotations
 
 import hashlib
 import sys
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -74,6 +75,11 @@ class Hub(BaseHTTPRequestHandler):
             BROKEN.add(path.name)
             self.wfile.write(data[start : start + len(data) // 2])
             self.close_connection = True
+            return None
+        if MODE == "slow":
+            for at in range(start, len(data), 65536):
+                self.wfile.write(data[at : at + 65536])
+                time.sleep(0.02)
             return None
         self.wfile.write(data[start:])
         return None

@@ -166,6 +166,7 @@ def test_a_server_that_is_not_there_does_not_answer_and_says_so(tmp_path, server
     with Client(file) as client, pytest.raises(GenesisError) as caught:
         client.connect(0.5)
     assert caught.value.code == ErrorCode.NOT_CONNECTED
+    assert str(port) in caught.value.message and "key file" in caught.value.remedy
 
 
 @pytest.mark.parametrize("text", ["7788", "host:7788", "1.2.3.4", "1.2.3.4:0", "1.2.3.4:99999", "1.2.3.4:x", ":7788"])

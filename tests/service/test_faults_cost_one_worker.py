@@ -13,8 +13,9 @@ import pytest
 from running_server import PATIENCE
 
 from genesis_server.protocol.connection import process_alive
-from genesis_server.protocol.errors import ErrorCode
+from genesis_server.protocol.errors import ErrorCode, Remedy
 from genesis_server.protocol.messages import JobState, ListJobs, Retry, Status, Watch
+from genesis_server.service.faults import as_genesis_error, breaks_the_process
 
 HERE = Path(__file__).resolve().parent
 
@@ -121,3 +122,11 @@ def worker_pid(server) -> int:
 
 def log_of(server) -> str:
     return (server.folder / "genesis.log").read_text("utf-8")
+
+
+def test_a_gpu_that_stops_working_is_named_and_costs_its_process() -> None:
+    error = RuntimeError("CUDA error: unspecified launch failure\nCUDA kernel errors might be reported later")
+    assert breaks_the_process(error)
+    shown = as_genesis_error(error)
+    assert (shown.code, shown.action) == (ErrorCode.GPU_LOST, Remedy.RETRY)
+    assert "unspecified launch failure." in shown.message and "reported later" not in shown.message

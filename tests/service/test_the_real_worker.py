@@ -35,6 +35,7 @@ from genesis_server.protocol.messages import (
     Watch,
 )
 from tests.pipeline.glb_files import write_scene
+from tests.small_disk import mounted
 
 pytestmark = pytest.mark.slow  # loads torch in processes of its own
 PATIENCE = 120.0  # seconds for one job; the first loads torch and compiles kernels
@@ -167,6 +168,51 @@ def test_a_bad_picture_fails_the_job_with_its_code_and_makes_nothing(real, pictu
     assert failed.state == JobState.FAILED
     assert failed.error["code"] == (ErrorCode.NO_FOREGROUND if kind == "transparent" else ErrorCode.BAD_IMAGE)
     assert not (real.folder / f"bad {kind}.genesis" / "model.glb").exists()
+
+
+def blocked(real, picture: Path, model: Path, name: str) -> str:
+    """A job that keeps the worker busy while the next ones wait."""
+    job = real.generate(picture, name, model, **{"shape.steps": 100})
+    real.until_sampling(job, "shape")
+    return job
+
+
+def test_a_picture_deleted_while_its_job_waits_is_named_and_nothing_is_made(real, picture, model, tmp_path) -> None:
+    copy = tmp_path / "copy.png"
+    copy.write_bytes(picture.read_bytes())
+    busy = blocked(real, picture, model, "busy 1")
+    waiting = real.generate(copy, "deleted", model)
+    copy.unlink()
+    real.client.request(Cancel(busy))
+    failed = real.over(waiting)[-1].job
+    assert failed.error["code"] == ErrorCode.BAD_IMAGE and "copy.png" in failed.error["message"]
+    assert not (real.folder / "deleted.genesis").exists()
+    copy.write_bytes(picture.read_bytes())  # put back, it goes on
+    real.client.request(Retry(waiting))
+    assert real.over(waiting)[-1].job.state == JobState.FINISHED
+
+
+def test_an_asset_moved_while_its_job_waits_is_named_and_untouched(real, finished, picture, model) -> None:
+    busy = blocked(real, picture, model, "busy 2")
+    waiting = real.client.request(Rebake(str(finished[0]), {"bake.texture_size": 128})).jobs[0].id
+    moved = finished[0].rename(finished[0].with_name("elsewhere.genesis"))
+    real.client.request(Cancel(busy))
+    failed = real.over(waiting)[-1].job
+    assert failed.error["code"] == ErrorCode.BAD_ASSET and "ball.genesis" in failed.error["message"]
+    assert Asset.open(moved).stage("mesh") is not None
+    moved.rename(finished[0])
+
+
+def test_a_disk_that_fills_up_in_the_middle_keeps_the_finished_stages(real, picture, model, tmp_path) -> None:
+    with mounted(tmp_path / "disk", 150_000) as disk:
+        asset = disk / "full.genesis"
+        request = Submit((str(picture),), str(asset), str(model), "draft", {**FAST, "bake.texture_size": 1024})
+        job = real.client.request(request).jobs[0].id
+        failed = real.over(job)[-1].job
+        assert failed.error["code"] == ErrorCode.DISK_FULL, failed.error
+        kept = Asset.open(asset)
+        assert kept.stage("structure") is not None and kept.stage("mesh") is None
+        assert not list(asset.glob(".writing*"))
 
 
 def test_a_missing_model_is_named(real, picture, tmp_path) -> None:
