@@ -16,11 +16,12 @@ from . import (
     properties,
     questions,
     rows,
+    setup,
     statusbar,
     thumbnails,
 )
 
-_MODULES = (properties, preferences, page, rows, questions, thumbnails, operators, panels, statusbar, handlers)
+_MODULES = (properties, preferences, page, rows, questions, setup, thumbnails, operators, panels, statusbar, handlers)
 
 
 def register() -> None:

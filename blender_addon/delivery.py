@@ -16,12 +16,13 @@ import bpy
 
 from genesis_server.protocol.messages import JobInfo
 
-from . import asset_mark, geometry, material, waiting
+from . import asset_mark, geometry, glb_export, material, waiting
 from .glb import MeshArrays, Model, placed, read_model
 from .properties import GenesisMemory
 
 MODEL_FILE = "model.glb"
 TEXTURE_FOLDER = "textures"
+OWN_UVS = "Genesis"  # layer of a textured mesh that had no UVs one texture could serve
 
 
 class Delivery:
@@ -75,6 +76,19 @@ def deliver(mesh: bpy.types.Mesh, job: JobInfo, model: Model) -> None:
         GenesisError: NO_PERMISSION where textures are to be files and cannot be written.
     """
     memory: GenesisMemory = mesh.genesis
+    if memory.textured:
+        _retexture(mesh, model, _texture_folder(memory, job))
+    else:
+        _reshape(mesh, job, model)
+    memory.asset, memory.job, memory.imported = job.asset, "", True
+    if memory.mark_asset:
+        for item in waiting.objects_of(mesh):
+            asset_mark.mark(item)
+
+
+def _reshape(mesh: bpy.types.Mesh, job: JobInfo, model: Model) -> None:
+    """Geometry, levels of detail and textures of a generated asset."""
+    memory: GenesisMemory = mesh.genesis
     finest = model.levels[0]
     if not memory.scale or not (memory.imported and job.kind == "rebake"):
         low, high = finest.vertices.min(axis=0), finest.vertices.max(axis=0)
@@ -84,10 +98,20 @@ def deliver(mesh: bpy.types.Mesh, job: JobInfo, model: Model) -> None:
     material.dress(mesh, model.surface, name, _texture_folder(memory, job))
     _fill(mesh, placed(finest, memory.scale, memory.ground))
     _set_levels(mesh, [placed(level, memory.scale, memory.ground) for level in model.levels[1:]])
-    memory.asset, memory.job, memory.imported = job.asset, "", True
-    if memory.mark_asset:
-        for item in waiting.objects_of(mesh):
-            asset_mark.mark(item)
+
+
+def _retexture(mesh: bpy.types.Mesh, model: Model, folder: Path | None) -> None:
+    """New textures on a mesh of the user's, whose shape, UVs and slots stay; new UVs go into a layer of their own."""
+    if mesh.uv_layers.get(OWN_UVS) is not None or not glb_export.keeps_uvs(mesh):
+        layer = mesh.uv_layers.get(OWN_UVS) or mesh.uv_layers.new(name=OWN_UVS)
+        layer.uv.foreach_set("vector", glb_export.uvs_of_loops(mesh, model.levels[0]).reshape(-1))
+        layer.active = layer.active_render = True
+    ours = next((slot for slot in mesh.materials if slot is not None and material.images_by_role(slot)), None)
+    made = material.dressed(ours, model.surface, mesh.name, folder)
+    for index in range(len(mesh.materials)):
+        mesh.materials[index] = made
+    if not mesh.materials:
+        mesh.materials.append(made)
 
 
 def may_import() -> bool:

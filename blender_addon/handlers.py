@@ -8,24 +8,51 @@ from typing import Any
 import bpy
 from bpy.app.handlers import persistent
 
-from . import page
+from genesis_server.protocol.errors import ErrorCode, GenesisError
+
+from . import page, waiting
+from .link import server_there
 from .session import session
+from .task import UNSENT
 
 
 @persistent
 def _objects_changed(*_: Any) -> None:
-    session.adopt()
+    adopt()
 
 
 @persistent
 def _file_loaded(*_: Any) -> None:
     page.listen()
-    session.adopt()
+    adopt()
 
 
 @persistent
 def _before_save(*_: Any) -> None:
-    session.write_names()
+    """Job ids in place of the keys that only this session understands."""
+    for mesh in waiting.meshes():
+        mesh.genesis.job = session.resolve(mesh.genesis.job)
+
+
+def adopt() -> None:
+    """Takes up the jobs that meshes of the present file wait for, and a server that runs."""
+    if session.link.client is None and server_there():
+        session.link.open()
+    for mesh in waiting.meshes():
+        key, error = session.resolve(mesh.genesis.job), None
+        if key.startswith(UNSENT):
+            error = GenesisError(
+                ErrorCode.JOB_UNKNOWN,
+                f"{mesh.name} was saved before the server knew of it.",
+                "Discard it and generate again.",
+            )
+        session.adopt(key, mesh.name, error)
+    session.touch()
+
+
+def _first_look() -> None:
+    """Blender's timer, once, as soon as Blender lets extensions see its data."""
+    adopt()
 
 
 _HANDLERS = (
@@ -40,11 +67,13 @@ def register() -> None:
     """Begins to listen."""
     for handlers, function in _HANDLERS:
         handlers.append(function)
-    session.begin()
+    bpy.app.timers.register(_first_look, first_interval=0.1)
 
 
 def unregister() -> None:
     """Stops listening, and ends the session."""
     for handlers, function in _HANDLERS:
         handlers.remove(function)
+    if bpy.app.timers.is_registered(_first_look):
+        bpy.app.timers.unregister(_first_look)
     session.close()

@@ -20,35 +20,40 @@ _COLUMN, _ROW = 300, 320  # node editor units between the nodes
 
 
 def dress(mesh: bpy.types.Mesh, surface: Surface, name: str, folder: Path | None) -> None:
-    """Gives a mesh the look of an asset.
+    """Gives a mesh the look of an asset, in its first material slot; as `dressed`."""
+    made = dressed(mesh.materials[0] if mesh.materials else None, surface, name, folder)
+    if mesh.materials:
+        mesh.materials[0] = made
+    else:
+        mesh.materials.append(made)
 
-    A material of ours that the mesh has already keeps everything the user did to it and gets the new images; it is replaced
+
+def dressed(old: bpy.types.Material | None, surface: Surface, name: str, folder: Path | None) -> bpy.types.Material:
+    """The material that shows an asset's surface.
+
+    A material of ours that is there already keeps everything the user did to it and gets the new images; it is replaced
     only where it cannot show them, because transparency or a texture is new.
 
     Args:
-        mesh: in its first slot is, or comes, the material.
-        surface: the asset's material.
-        name: of the material and the beginning of its images' names.
+        old: the material so far, or None.
+        surface: what to show.
+        name: of a new material, and the beginning of its images' names.
         folder: where the textures are written as files; None packs them into the .blend.
     """
     images = {role: _image(texture, role, name, folder) for role, texture in surface.textures.items()}
-    old = mesh.materials[0] if mesh.materials else None
     if old is None:
-        new = _material(surface, images, name)
-        if mesh.materials:
-            mesh.materials[0] = new
-        else:
-            mesh.materials.append(new)
-    elif _can_show(old, surface):
+        return _material(surface, images, name)
+    if _can_show(old, surface):
         _exchange_images(old, images)
-    else:
-        new = _material(surface, images, name)
-        stale = images_by_role(old)
-        old.user_remap(new)
-        _take_name(new, old, bpy.data.materials)
-        for role, image in stale.items():
-            if role in images and image.users == 0:
-                _take_name(images[role], image, bpy.data.images)
+        return old
+    new = _material(surface, images, name)
+    stale = images_by_role(old)
+    old.user_remap(new)
+    _take_name(new, old, bpy.data.materials)
+    for role, image in stale.items():
+        if role in images and image.users == 0:
+            _take_name(images[role], image, bpy.data.images)
+    return new
 
 
 def images_by_role(material: bpy.types.Material) -> dict[str, bpy.types.Image]:

@@ -6,17 +6,27 @@ No postponed annotations here: Blender reads the annotations themselves.
 
 import os
 from pathlib import Path
+from typing import Any
 
 import bpy
-from bpy.props import BoolProperty, StringProperty
+from bpy.props import BoolProperty, FloatProperty, StringProperty
 
-from genesis_server.protocol.connection import default_connection_file
-from genesis_server.protocol.errors import ErrorCode, GenesisError
+from genesis_server.protocol.connection import default_connection_file, home_folder
+from genesis_server.protocol.errors import ErrorCode, GenesisError, Remedy
+
+from .backend import python_of
 
 PYTHON_VARIABLE = "GENESIS_PYTHON"
 ADDON = __package__
 MINI = "mini"
 _INTERPRETERS = ("bin/python", "Scripts/python.exe")
+
+
+def _unload_changed(_preferences: Any, _context: bpy.types.Context) -> None:
+    """The running server gets to know at the next step."""
+    from .questions import questions  # which stands on this module
+
+    questions.look_again()
 
 
 class GenesisPreferences(bpy.types.AddonPreferences):
@@ -26,13 +36,19 @@ class GenesisPreferences(bpy.types.AddonPreferences):
 
     python: StringProperty(
         name="Server Python",
-        description=f"Python in which Genesis is installed, or its environment's folder; empty to look for it "
-        f"({PYTHON_VARIABLE}, then a .venv beside the extension's source)",
+        description="Python in which Genesis is installed, or its environment's folder; empty for the one that the panel "
+        f"installs ({PYTHON_VARIABLE} comes before it, a .venv beside the extension's source after it)",
+        subtype="FILE_PATH",
+    )
+    base_python: StringProperty(
+        name="Python to Install With",
+        description="Python 3.11 to 3.13 that the server's environment is made from; empty to look for one",
         subtype="FILE_PATH",
     )
     connection_file: StringProperty(
         name="Connection File",
-        description="File through which the server is found; empty for the usual place",
+        description="File through which the server is found; empty for the server of this computer. For one on another "
+        "machine: the key file that it was started with",
         subtype="FILE_PATH",
     )
     model: StringProperty(
@@ -49,6 +65,15 @@ class GenesisPreferences(bpy.types.AddonPreferences):
         default=False,
     )
 
+    idle_unload: FloatProperty(
+        name="Unload After",
+        description="Minutes without a job after which the model leaves the GPU's memory; 0 keeps it there",
+        default=15.0,
+        min=0.0,
+        soft_max=120.0,
+        precision=0,
+        update=_unload_changed,
+    )
     author: StringProperty(name="Author", description="Written on objects that are marked as assets")
 
     def draw(self, _context: bpy.types.Context) -> None:
@@ -57,8 +82,9 @@ class GenesisPreferences(bpy.types.AddonPreferences):
         layout.use_property_split = True
         layout.use_property_decorate = False
         layout.prop(self, "python")
-        layout.prop(self, "connection_file")
+        layout.prop(self, "base_python")
         layout.prop(self, "model")
+        layout.prop(self, "connection_file")
         column = layout.column(heading="Server")
         column.prop(self, "auto_start")
         column.prop(self, "keep_running")
@@ -76,6 +102,14 @@ def connection_file() -> Path:
     return Path(bpy.path.abspath(chosen)) if chosen else default_connection_file()
 
 
+def backend_folder() -> Path:
+    """Where the panel installs the server's environment: the extension's user folder."""
+    try:
+        return Path(bpy.utils.extension_path_user(ADDON, path="backend"))
+    except ValueError:  # run from its source, not installed as an extension
+        return home_folder() / "backend"
+
+
 def server_python() -> Path:
     """The interpreter to start the server with.
 
@@ -87,13 +121,17 @@ def server_python() -> Path:
         return _interpreter(Path(bpy.path.abspath(chosen)), "the preferences name")
     if os.environ.get(PYTHON_VARIABLE):
         return _interpreter(Path(os.environ[PYTHON_VARIABLE]), f"{PYTHON_VARIABLE} names")
+    installed = python_of(backend_folder())
+    if installed is not None:
+        return installed
     beside = Path(__file__).resolve().parent.parent / ".venv"
     if beside.is_dir():
         return _interpreter(beside, "the source folder has")
     raise GenesisError(
         ErrorCode.NOT_CONNECTED,
-        "Blender does not know in which Python Genesis is installed.",
-        "Choose the Server Python in the preferences of the extension.",
+        "The Genesis server is not installed yet.",
+        "Install it, or choose the Server Python in the preferences of the extension.",
+        Remedy.INSTALL_SERVER,
     )
 
 

@@ -127,6 +127,7 @@ class GenesisMemory(bpy.types.PropertyGroup):
     asset: StringProperty(name="Asset", description="Folder with everything this object was made from", subtype="DIR_PATH")
     job: StringProperty(description="The running or failed job of this mesh")
     imported: BoolProperty(description="Whether the mesh is a result, not the placeholder of one")
+    textured: BoolProperty(description="Whether the shape is the user's own, and only the textures are made")
     pictures: StringProperty(description="Its pictures, a JSON list of [path, background]")
     preset: StringProperty(name="Preset", description="Preset that it was begun from")
     model: StringProperty(name="Model", description="Model that made it")

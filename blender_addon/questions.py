@@ -19,6 +19,7 @@ from genesis_server.protocol.errors import ErrorCode, GenesisError
 from genesis_server.protocol.messages import (
     AskModels,
     AskServer,
+    Configure,
     CutOut,
     CutoutMade,
     Estimate,
@@ -118,8 +119,12 @@ class Questions:
         session.ask(request, answered)
 
     def _hear_server(self, item: Received) -> None:
-        if isinstance(item.message, ServerInfo):
-            self.server = item.message
+        if not isinstance(item.message, ServerInfo):
+            return
+        self.server = item.message
+        wanted = 60.0 * preferences().idle_unload
+        if abs(self.server.idle_unload - wanted) > 1.0 and "configure" not in self._asked:
+            self._ask("configure", Configure(wanted), self._hear_server)
 
     def _hear_models(self, item: Received) -> None:
         if isinstance(item.message, Models):

@@ -36,7 +36,7 @@ from genesis_server.protocol.messages import (
 
 from . import redraw, waiting
 from .delivery import Delivery
-from .link import Link, log_file, server_there
+from .link import Link, log_file
 from .stages import Stages
 from .task import UNSENT, Task
 
@@ -195,46 +195,30 @@ class Session:
         self.tasks[key].delivered = False
         self.touch()
 
-    def adopt(self) -> None:
-        """Takes up the jobs that meshes of the present file wait for, and a server that runs; after loading, undo and redo."""
-        if self.link.client is None and server_there():
-            self.link.open()
-        for mesh in waiting.meshes():
-            key = self.resolve(mesh.genesis.job)
-            if key in self.tasks:
-                continue
-            task = Task(key, mesh.name)
-            self.tasks[key] = task
-            if key.startswith(UNSENT):
-                task.error = GenesisError(
-                    ErrorCode.JOB_UNKNOWN,
-                    f"{mesh.name} was saved before the server knew of it.",
-                    "Discard it and generate again.",
-                )
-            else:
-                self.link.open()
-                if self.connected:
-                    self._watch(task)
-        self.touch()
+    def adopt(self, key: str, title: str, error: GenesisError | None) -> None:
+        """Takes up the job of a mesh that has come with a file, by undo or by redo.
 
-    def write_names(self) -> None:
-        """Puts job ids in place of unsent keys, before a file is saved."""
-        for mesh in waiting.meshes():
-            mesh.genesis.job = self.resolve(mesh.genesis.job)
+        Args:
+            error: why the server cannot know of it.
+        """
+        if key in self.tasks:
+            return
+        task = Task(key, title, error=error)
+        self.tasks[key] = task
+        if error is None:
+            self.link.open()
+            if self.connected:
+                self._watch(task)
+        self.touch()
 
     def log_file(self) -> str:
         """The server's log, or what a failed start said; empty where there is neither."""
         return log_file(self.link.client)
 
-    def begin(self) -> None:
-        """Looks for a running server and waiting meshes as soon as Blender lets extensions see its data."""
-        bpy.app.timers.register(_first_look, first_interval=0.1)
-
     def close(self) -> None:
         """Ends the connection and forgets everything; the server and its jobs go on."""
-        for timer in (_tick, _first_look):
-            if bpy.app.timers.is_registered(timer):
-                bpy.app.timers.unregister(timer)
+        if bpy.app.timers.is_registered(_tick):
+            bpy.app.timers.unregister(_tick)
         self._delivery.close()
         self._stages.close()
         self.link.close()
@@ -351,6 +335,9 @@ class Session:
             self._changed = True
             return True
         meshes = self.meshes_of(task)
+        if not task.info.asset:  # weights, which have arrived where they belong
+            task.delivered = self._changed = True
+            return True
         if not meshes:
             task.delivered = True
             self.error = GenesisError(
@@ -405,11 +392,6 @@ def _tick() -> float | None:
     if session.busy:
         return BUSY_INTERVAL
     return IDLE_INTERVAL if session.link.client is not None else None
-
-
-def _first_look() -> None:
-    """Blender's timer, once after the extension was enabled."""
-    session.adopt()
 
 
 session = Session()

@@ -56,7 +56,7 @@ class Stages:
         if reading.exception() is not None:  # a picture on the way is not worth an error; the result will tell
             return
         for mesh in meshes_of(job):
-            if not mesh.genesis.imported:
+            if not mesh.genesis.imported and not mesh.genesis.textured:
                 show(mesh, reading.result())
 
     def close(self) -> None:

@@ -65,6 +65,9 @@ def give_up(mesh: bpy.types.Mesh) -> None:
     if memory.imported:
         memory.settings.assign(memory.made_with())
         return
+    if memory.textured:  # the user's own mesh, which never was a placeholder
+        memory.textured = False
+        return
     for item in objects_of(mesh):
         drop_variant(item, mesh)
         if item.data == mesh:

@@ -5,16 +5,18 @@ from __future__ import annotations
 
 import bpy
 
-from . import asset, generate, jobs, pictures, presets, server, variants
+from . import asset, generate, jobs, pictures, presets, server, setup, texture, variants
 
 _CLASSES = (
     *pictures.CLASSES,
     *generate.CLASSES,
     *asset.CLASSES,
     *variants.CLASSES,
+    *texture.CLASSES,
     *jobs.CLASSES,
     *presets.CLASSES,
     *server.CLASSES,
+    *setup.CLASSES,
 )
 
 

@@ -47,12 +47,12 @@ class GENESIS_OT_generate(GenesisOperator):
     def work(self, context: bpy.types.Context) -> None:
         """Sends the jobs and leaves placeholders."""
         scene: GenesisScene = context.scene.genesis
-        pictures = _pictures(scene)
+        pictures = listed_pictures(scene)
         if not scene.lock_seed:
             scene.settings.seed = random.randint(0, MAX_SEED)
         settings = scene.settings.to_settings()
         name = asset_name(pictures[0][0])
-        request = _request(scene, pictures, name, settings)
+        request = make_request(scene, pictures, name, settings)
         seeds = different_seeds(settings.seed, scene.variants)
         stack: bpy.types.Object | None = None
         for number, single in enumerate(variants(request, seeds) if len(seeds) > 1 else [request]):
@@ -62,7 +62,7 @@ class GENESIS_OT_generate(GenesisOperator):
             except GenesisError:
                 bpy.data.meshes.remove(mesh)
                 raise
-            _remember(mesh.genesis, scene, pictures, settings.with_values({"seed": seeds[number]}), single.group)
+            remember(mesh.genesis, scene, pictures, settings.with_values({"seed": seeds[number]}), single.group)
             if stack is None:
                 item = waiting.add_object(context, mesh, number * scene.size * (1.0 + ROW_GAP))
             if single.group and scene.layout == "STACK":
@@ -85,7 +85,7 @@ class GENESIS_OT_random_seed(GenesisOperator):
         context.scene.genesis.settings.seed = random.randint(0, MAX_SEED)
 
 
-def _pictures(scene: GenesisScene) -> list[tuple[str, str]]:
+def listed_pictures(scene: GenesisScene) -> list[tuple[str, str]]:
     """Path and background of each picture.
 
     Raises:
@@ -100,7 +100,8 @@ def _pictures(scene: GenesisScene) -> list[tuple[str, str]]:
     return pictures
 
 
-def _request(scene: GenesisScene, pictures: list[tuple[str, str]], name: str, settings: GenerateSettings) -> Submit:
+def make_request(scene: GenesisScene, pictures: list[tuple[str, str]], name: str, settings: GenerateSettings) -> Submit:
+    """The job of one new asset."""
     base = scene.preset if scene.preset in PRESETS else DEFAULT_PRESET
     return Submit(
         pictures=tuple(path for path, _ in pictures),
@@ -113,9 +114,10 @@ def _request(scene: GenesisScene, pictures: list[tuple[str, str]], name: str, se
     )
 
 
-def _remember(
+def remember(
     memory: GenesisMemory, scene: GenesisScene, pictures: list[tuple[str, str]], settings: GenerateSettings, group: str
 ) -> None:
+    """Notes on a mesh what its job will make of it."""
     memory.model, memory.preset, memory.pictures = preferences().model or MINI, scene.preset, json.dumps(pictures)
     memory.size, memory.textures, memory.mark_asset = scene.size, scene.textures, scene.mark_asset
     memory.group = group

@@ -5,11 +5,16 @@ from pathlib import Path
 
 import bpy
 
-from genesis_server.protocol.errors import ErrorCode, GenesisError
+from genesis_server.protocol.errors import ErrorCode, GenesisError, Remedy
+from genesis_server.protocol.messages import Log
 
 from ..preferences import ADDON, MINI, preferences
 from ..session import session
+from ..setup import setup
 from .base import GenesisOperator
+
+LOG_TEXT = "Genesis Log"
+LOG_LINES, LOG_BYTES = 2000, 1 << 20  # of its end; the file grows for ever
 
 
 class GENESIS_OT_use_mini(GenesisOperator):
@@ -53,20 +58,15 @@ class GENESIS_OT_stop_server(GenesisOperator):
 
 
 class GENESIS_OT_open_log(GenesisOperator):
-    """Open the server's log in a text editor"""
+    """Show the end of the server's log in a window of its own"""
 
     bl_idname = "genesis.open_log"
     bl_label = "Open Log"
 
     def work(self, context: bpy.types.Context) -> None:
-        """Loads the log as a text, in a window of its own where there are windows."""
-        path = session.log_file()
-        if not path or not Path(path).is_file():
-            raise GenesisError(ErrorCode.NOT_CONNECTED, "There is no log yet.", "Start the server.")
-        name = Path(path).name
-        if name in bpy.data.texts:
-            bpy.data.texts.remove(bpy.data.texts[name])
-        text = bpy.data.texts.load(path)
+        """Puts the log into a text, and shows it where there are windows."""
+        text = bpy.data.texts.get(LOG_TEXT) or bpy.data.texts.new(LOG_TEXT)
+        text.from_string(log_end())
         if bpy.app.background or not context.window_manager.windows:
             return
         bpy.ops.wm.window_new()
@@ -74,6 +74,38 @@ class GENESIS_OT_open_log(GenesisOperator):
         area.type = "TEXT_EDITOR"
         area.spaces.active.text = text
         text.current_line_index = max(0, len(text.lines) - 1)
+
+
+class GENESIS_OT_copy_log(GenesisOperator):
+    """Copy the end of the server's log, to send it to someone"""
+
+    bl_idname = "genesis.copy_log"
+    bl_label = "Copy Log"
+
+    def work(self, context: bpy.types.Context) -> None:
+        """Into the clipboard."""
+        context.window_manager.clipboard = log_end()
+        self.report({"INFO"}, "The log is in the clipboard")
+
+
+def log_end() -> str:
+    """The last lines of the server's log, or of the installation's.
+
+    Raises:
+        GenesisError: NOT_CONNECTED where there is none, NO_PERMISSION.
+    """
+    if session.connected and session.link.client.server.remote:
+        return session.link.client.request(Log(lines=LOG_LINES)).text
+    path = session.log_file() or setup.log_file()
+    if not path or not Path(path).is_file():
+        raise GenesisError(ErrorCode.NOT_CONNECTED, "There is no log yet.", "Start the server.", Remedy.START_SERVER)
+    try:
+        with Path(path).open("rb") as file:
+            file.seek(max(0, Path(path).stat().st_size - LOG_BYTES))
+            lines = file.read().decode("utf-8", "replace").splitlines()
+    except OSError as error:
+        raise GenesisError(ErrorCode.NO_PERMISSION, f"{path} cannot be read: {error}.", "Give yourself access.") from error
+    return "\n".join(lines[-LOG_LINES:]) + "\n"
 
 
 class GENESIS_OT_dismiss_error(GenesisOperator):
@@ -104,6 +136,7 @@ CLASSES = (
     GENESIS_OT_start_server,
     GENESIS_OT_stop_server,
     GENESIS_OT_open_log,
+    GENESIS_OT_copy_log,
     GENESIS_OT_dismiss_error,
     GENESIS_OT_open_preferences,
 )

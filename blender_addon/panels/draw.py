@@ -15,10 +15,13 @@ from genesis_server.protocol.errors import GenesisError, Remedy
 from ..settings import label_of, optional
 from ..task import Task
 
-_REMEDIES = {
+REMEDIES = {
     Remedy.USE_MINI: ("genesis.use_mini", "MESH_ICOSPHERE"),
     Remedy.OPEN_LOG: ("genesis.open_log", "TEXT"),
     Remedy.START_SERVER: ("genesis.start_server", "PLAY"),
+    Remedy.DOWNLOAD_WEIGHTS: ("genesis.download_weights", "IMPORT"),
+    Remedy.INSTALL_SERVER: ("genesis.install_server", "IMPORT"),
+    Remedy.ALLOW_ONLINE: ("genesis.allow_online", "INTERNET"),
 }
 _CHARACTER_WIDTH = 7.0  # pixels of an average letter at the interface's normal size
 _MARGIN = 90  # pixels beside the words of an error
@@ -85,8 +88,8 @@ def error_box(
     if task is not None:
         close.job = task.key
     buttons = box.row(align=True)
-    if error.action in _REMEDIES:
-        operator, icon = _REMEDIES[error.action]
+    if error.action in REMEDIES:
+        operator, icon = REMEDIES[error.action]
         buttons.operator(operator, icon=icon)
     if "Python" in error.remedy or "preferences" in error.remedy:
         buttons.operator("genesis.open_preferences", icon="PREFERENCES")

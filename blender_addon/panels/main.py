@@ -12,7 +12,7 @@ from .. import forecast_words, page, presets, rows, thumbnails
 from ..properties import GenesisMemory, GenesisScene, main_mesh
 from ..questions import questions
 from ..session import session
-from . import draw
+from . import card, draw
 
 BIG = 1.5  # height of the one button that matters
 MANY = 3  # errors shown at once
@@ -101,6 +101,7 @@ class GENESIS_PT_main(SidebarPanel, bpy.types.Panel):
     def draw(self, context: bpy.types.Context) -> None:
         """The page, errors, and the queue."""
         layout, memory = self.layout, page.shown_asset(context)
+        card.draw_card(layout, context)
         if memory is not None or page.has_asset(context):
             layout.row().prop(context.window_manager.genesis, "page", expand=True)
         if memory is not None:
@@ -128,6 +129,9 @@ def _draw_new(layout: bpy.types.UILayout, context: bpy.types.Context, scene: Gen
     row.enabled = len(scene.pictures) > 0
     text = "Generate" if scene.variants == 1 else f"Generate {scene.variants} Variants"
     row.operator("genesis.generate", text=text, icon="SHADERFX")
+    item = context.active_object
+    if item is not None and item.type == "MESH" and scene.pictures and not main_mesh(item.data).genesis.job:
+        layout.operator("genesis.texture_mesh", text=f"Texture {item.name}", icon="TEXTURE")
 
 
 def _draw_pictures(layout: bpy.types.UILayout, context: bpy.types.Context, scene: GenesisScene) -> None:

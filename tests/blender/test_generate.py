@@ -193,6 +193,6 @@ def test_the_server_is_stopped_and_started_from_the_panel(blender: Blender) -> N
     blender.pump_until(lambda: blender.session.connected)
     assert blender.session.state == "Running"
     assert bpy.ops.genesis.open_log() == {"FINISHED"}
-    assert "genesis.log" in bpy.data.texts
+    assert "worker" in bpy.data.texts["Genesis Log"].as_string()
     assert bpy.ops.genesis.stop_server() == {"FINISHED"}
     blender.pump_until(lambda: blender.session.state == "Not Running")

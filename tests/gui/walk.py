@@ -93,7 +93,7 @@ def install():
     bpy.ops.extensions.package_install_files(filepath=JOB["zip"], repo="user_default", enable_on_install=True)
     chosen = bpy.context.preferences.addons[MODULE].preferences
     chosen.connection_file, chosen.model, chosen.auto_start = JOB["connection_file"], JOB["model"], False
-    session().adopt()
+    addon("handlers").adopt()
     for item in list(bpy.data.objects):
         bpy.data.objects.remove(item)
     timed_pump()

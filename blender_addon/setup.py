@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Makes the server's environment from the panel: looks at the machine, installs, and says how far it is."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import bpy
+
+from genesis_server.protocol.errors import GenesisError
+
+from . import backend, preferences
+from .session import session
+
+LOOK_EVERY = 2.0  # seconds between looks at what there is while nothing is installed
+
+
+class Setup:
+    """What there is to run the server with, and the installation that is under way.
+
+    Attributes:
+        ready: whether a Python for the server is known.
+        found: what the installation uses; None before the machine was looked at.
+        error: why there is none, or why the installation has stopped.
+    """
+
+    def __init__(self) -> None:
+        self.ready = True  # until looked at, so that the card does not flash by
+        self.found: backend.Found | None = None
+        self.error: GenesisError | None = None
+        self.work: backend.Installation | None = None
+        self._looking: Future[backend.Found] | None = None
+        self._pool: ThreadPoolExecutor | None = None
+        self._looked = -LOOK_EVERY
+
+    @property
+    def running(self) -> bool:
+        """Whether something is under way."""
+        return self._looking is not None or (self.work is not None and self.work.status().running)
+
+    def begin(self) -> None:
+        """Looks at the machine and, where that is enough, installs; goes on where an earlier installation stopped."""
+        if self.running:
+            return
+        self.error = None
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(1, "genesis-setup")
+        online, chosen = bpy.app.online_access, preferences.preferences()
+        self._looking = self._pool.submit(
+            backend.look, preferences.backend_folder(), online, bpy.path.abspath(chosen.base_python)
+        )
+        session.touch()
+
+    def cancel(self) -> None:
+        """Stops; what has been installed is kept."""
+        if self.work is not None:
+            self.work.cancel()
+
+    def log_file(self) -> str:
+        """What the programs said; empty where nothing has been installed."""
+        path = preferences.backend_folder() / "install.log"
+        return str(path) if path.is_file() else ""
+
+    def step(self, now: float) -> None:
+        """Goes on."""
+        if self._looking is not None and self._looking.done():
+            looking, self._looking = self._looking, None
+            try:
+                self.found = looking.result()
+                self.work = backend.Installation(preferences.backend_folder(), backend.find_bundle(), self.found)
+                self.work.start()
+            except GenesisError as error:
+                self.error = error
+        if self.work is not None and not self.work.status().running:
+            self.error, self.work, self._looked = self.work.status().error, None, -LOOK_EVERY
+        if now - self._looked >= LOOK_EVERY and not session.connected:
+            self._looked = now
+            try:
+                preferences.server_python()
+                self.ready = True
+            except GenesisError:
+                self.ready = False
+
+    def close(self) -> None:
+        """Stops everything."""
+        self.cancel()
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+        self.__init__()
+
+
+setup = Setup()
+
+
+def register() -> None:
+    """Looks from now on."""
+    session.on_step.append(setup.step)
+
+
+def unregister() -> None:
+    """Stops."""
+    session.on_step.remove(setup.step)
+    setup.close()
