@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from genesis_server.cli.options import allowed, json_option, setting_option
+from genesis_server.cli.options import allowed, budget_option, json_option, setting_option
 from genesis_server.cli.output import explains_errors
 from genesis_server.cli.work import run_job
 from genesis_server.protocol.errors import ErrorCode, GenesisError
@@ -61,6 +61,7 @@ def _list_parameters(ctx: click.Context, _: click.Parameter, wanted: bool) -> No
     callback=_list_parameters,
     help="List what --set takes, with ranges, and end.",
 )
+@budget_option
 @json_option
 @explains_errors
 def generate(
@@ -94,28 +95,37 @@ def generate(
         for key, value in {"seed": seed, "bake.texture_size": texture_size, "bake.faces": faces}.items()
         if value is not None
     }
-    folder = out.absolute()
     request = Submit(
         tuple(str(image.absolute()) for image in images),
-        str(folder / f"{name or images[0].stem}{ASSET_SUFFIX}"),
+        str(asset_folder(out, name or images[0].stem)),
         str(Path(model).absolute()) if Path(model).is_dir() else model,
         preset,
         changes,
     )
-    if name is not None and Path(name).name != name:
+    request = checked(request, out.absolute())
+    from genesis_server.pipeline.picture import load_picture  # brings Pillow, which --help should not wait for
+
+    for name in request.pictures:
+        load_picture(name)  # before anything heavy is loaded
+    run_job(request, as_json)
+
+
+def asset_folder(out: Path, name: str) -> Path:
+    """Where an asset of that name goes; `out` is made.
+
+    Raises:
+        GenesisError: BAD_PARAMETER for a name that is a path, or a folder that cannot be made.
+    """
+    if Path(name).name != name:
         raise GenesisError(ErrorCode.BAD_PARAMETER, f"{name!r} cannot name an asset.", "Give the folder with --out.")
+    folder = out.absolute()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise GenesisError(
             ErrorCode.BAD_PARAMETER, f"The folder {folder} cannot be made: {error.strerror}.", "Choose another with --out."
         ) from error
-    request = checked(request, folder)
-    from genesis_server.pipeline.picture import load_picture  # brings Pillow, which --help should not wait for
-
-    for name in request.pictures:
-        load_picture(name)  # before anything heavy is loaded
-    run_job(request, as_json)
+    return folder / f"{name}{ASSET_SUFFIX}"
 
 
 def parse_assignments(assignments: tuple[str, ...]) -> dict[str, Any]:

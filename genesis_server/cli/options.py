@@ -3,15 +3,39 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import Field
 from typing import Any
 
 import click
 
+from genesis_server.protocol.errors import GenesisError
 from genesis_server.protocol.parameters import parameter_names
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result, or the error, as one JSON object.")
+
+
+def _set_budget(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
+    if value is None:
+        return
+    from genesis_server.pipeline.memory import parse_budget  # brings torch, which --help should not wait for
+
+    try:
+        parse_budget(value)
+    except GenesisError as error:
+        raise click.BadParameter(str(error), ctx, param) from error
+    os.environ[BUDGET_VARIABLE] = value  # read where the model is loaded, in this process or a worker of it
+
+
+BUDGET_VARIABLE = "GENESIS_VRAM_BUDGET"
+budget_option = click.option(
+    "--vram-budget",
+    metavar="SIZE",
+    expose_value=False,
+    callback=_set_budget,
+    help="GPU memory that may be used, such as 8GB; by default what is free. Less is slower. Also as GENESIS_VRAM_BUDGET.",
+)
 
 
 def setting_option(flag: str, name: str) -> Callable[..., Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from genesis_server.cli.options import budget_option
 from genesis_server.cli.output import explains_errors
 from genesis_server.protocol.connection import default_connection_file
 from genesis_server.protocol.errors import ErrorCode, GenesisError
@@ -22,6 +23,7 @@ from genesis_server.protocol.errors import ErrorCode, GenesisError
     help="Where clients find address and keys; jobs and log are kept beside it.",
 )
 @click.option("--idle-unload", type=click.FloatRange(0), metavar="SECONDS", help="Free the model's memory when idle; 0: never.")
+@budget_option
 @click.option("--bind", metavar="ADDRESS:PORT", help="Let other machines connect, such as 0.0.0.0:7788. Needs --key-file.")
 @click.option(
     "--key-file",

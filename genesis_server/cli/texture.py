@@ -3,23 +3,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from genesis_server.cli.generate import parse_assignments
-from genesis_server.cli.options import json_option, setting_option
+from genesis_server.cli.generate import asset_folder, parse_assignments
+from genesis_server.cli.options import budget_option, json_option, setting_option
 from genesis_server.cli.output import explains_errors
-from genesis_server.cli.progress import StageBars
-from genesis_server.cli.work import run_work
-from genesis_server.protocol.errors import ErrorCode, GenesisError
-from genesis_server.protocol.parameters import GenerateSettings
-from genesis_server.service.intake import ASSET_SUFFIX
-
-if TYPE_CHECKING:
-    from genesis_server.assets import Asset
+from genesis_server.cli.work import run_job
+from genesis_server.protocol.messages import TextureMesh
+from genesis_server.service.intake import checked
 
 
 @click.command()
@@ -37,6 +30,7 @@ if TYPE_CHECKING:
 @setting_option("--seed", "seed")
 @setting_option("--texture-size", "bake.texture_size")
 @click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Any other setting, such as resolution=1024.")
+@budget_option
 @json_option
 @explains_errors
 def texture(
@@ -63,25 +57,11 @@ def texture(
     """
     changes = parse_assignments(assignments)
     given = {"seed": seed, "bake.texture_size": texture_size}
-    settings = GenerateSettings().with_values(changes | {key: value for key, value in given.items() if value is not None})
-    name = name or f"{mesh.stem}_textured"
-    if Path(name).name != name:
-        raise GenesisError(ErrorCode.BAD_PARAMETER, f"{name!r} cannot name an asset.", "Give the folder with --out.")
-    folder = out.absolute()
-    folder.mkdir(parents=True, exist_ok=True)
-
-    def work(bars: StageBars, cancelled: Callable[[], bool]) -> Asset:
-        from genesis_server.assets import Asset  # these bring torch
-        from genesis_server.pipeline.model import Model, texturing_configuration
-        from genesis_server.pipeline.picture import load_picture
-        from genesis_server.pipeline.texture_mesh import check_mesh, texture_mesh
-
-        check_mesh(mesh)  # everything that can be refused is refused before a folder is made
-        pictures = [load_picture(image) for image in images]
-        loaded = Model.load(model, config_file=texturing_configuration(model))
-        loaded.texture_plan(settings.resolution)
-        asset = Asset.create(folder / f"{name}{ASSET_SUFFIX}", pictures, settings, model)
-        texture_mesh(asset, mesh, loaded, bars, cancelled)
-        return asset
-
-    run_work(work, as_json)
+    request = TextureMesh(
+        str(mesh.absolute()),
+        tuple(str(image.absolute()) for image in images),
+        str(asset_folder(out, name or f"{mesh.stem}_textured")),
+        str(Path(model).absolute()) if Path(model).is_dir() else model,
+        changes=changes | {key: value for key, value in given.items() if value is not None},
+    )
+    run_job(checked(request, out.absolute()), as_json)

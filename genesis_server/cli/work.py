@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,22 +29,13 @@ def run_job(request: Submit | Rebake, as_json: bool) -> None:
     Raises:
         GenesisError: what stopped it; CANCELLED after Ctrl-C, with the finished stages kept.
     """
-
-    def work(bars: StageBars, cancelled: Callable[[], bool]) -> Asset:
-        from genesis_server.service.jobs import JobRunner  # brings torch
-
-        return JobRunner().run(request, bars, cancelled)
-
-    run_work(work, as_json)
-
-
-def run_work(work: Callable[[StageBars, Callable[[], bool]], Asset], as_json: bool) -> None:
-    """Does something that makes an asset, with events and Ctrl-C as a job of `run_job` has them, and prints what came of it."""
     with StageBars(quiet=as_json) as bars:
         bars.note("Loading ...")
         start_warp()
+        from genesis_server.service.jobs import JobRunner  # brings torch
+
         with stop_on_ctrl_c(bars) as stopped:
-            asset = work(bars, stopped.is_set)
+            asset = JobRunner().run(request, bars, stopped.is_set)
     if as_json:
         print_json(summary(asset))
     else:

@@ -194,8 +194,9 @@ def _flow_weights(network: Network, rung: Rung) -> int:
 def _flow_work(args: Mapping[str, Any], rung: Rung, work: Work) -> int:
     c, hidden, blocks = _widths(args)
     rows = work.tokens * work.passes
-    # stream, its normalised copy, the MLP's hidden values and output; attention needs less. Angles are float32 of D values
-    values = 2 * (3 * c + max(hidden, 4 * c)) + 4 * 128
+    # the MLP's hidden values and eight streams: old and new, branches, norms, output (41 KB a token; measured 36 to 41). Angles
+    # are float32 of D values
+    values = 2 * (8 * c + hidden) + 4 * 128
     context = 2 * 2 * c * work.context * (blocks if rung.keep_context else 1)
     return rows * values + context
 

@@ -29,10 +29,10 @@ FAILED, BAD_USAGE = 1, 2
 
 @pytest.fixture(autouse=True)
 def no_network_is_loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def refuse(model: Model, role: str) -> None:
+    def refuse(model: Model, role: str, work: object = None) -> None:
         raise AssertionError(f"{role} was loaded before the input had been looked at")
 
-    monkeypatch.setattr(Model, "network", refuse)
+    monkeypatch.setattr(Model, "use", refuse)
     monkeypatch.setenv("GENESIS_HOME", str(tmp_path / "home"))
 
 
@@ -207,3 +207,13 @@ def test_a_server_whose_disk_is_full_says_so(small_disk: Path) -> None:
     ended = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert ended.returncode == FAILED
     assert "disk is full" in ended.stderr
+
+
+def test_a_mesh_to_texture_is_looked_at_first(tmp_path: Path) -> None:
+    picture = tmp_path / "chair.png"
+    Image.new("RGB", (64, 64), "red").save(picture)
+    (tmp_path / "chair.obj").write_text("v 0 0 0\n")
+    command = ("texture", tmp_path / "chair.obj", picture, "--out", tmp_path)
+    refused(FAILED, ErrorCode.BAD_MESH, "does not start as a GLB", *command)
+    refused(FAILED, ErrorCode.BAD_MESH, "nothing.glb", "texture", tmp_path / "nothing.glb", picture, "--out", tmp_path)
+    refused(BAD_USAGE, ErrorCode.BAD_PARAMETER, "memory budget is 'lots'", "generate", picture, "--vram-budget", "lots")

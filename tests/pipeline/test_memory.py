@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a model is made to fit: decided from a budget before anything runs, and one step smaller when memory runs out anyway."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from PIL import Image
+
+from genesis_server.assets import Asset
+from genesis_server.pipeline import generate as spine
+from genesis_server.pipeline.generate import generate
+from genesis_server.pipeline.memory import (
+    LADDER,
+    MemoryPlan,
+    Network,
+    Rung,
+    Work,
+    device_budget,
+    expected_cells,
+    parse_budget,
+)
+from genesis_server.pipeline.model import Model
+from genesis_server.protocol.errors import ErrorCode, GenesisError
+from genesis_server.protocol.events import EventKind
+from genesis_server.protocol.parameters import BakeSettings, GenerateSettings
+
+GB = 10**9
+FLOW = {"model_channels": 1536, "num_blocks": 30, "num_heads": 12, "mlp_ratio": 5.3334, "resolution": 16, "in_channels": 8}
+DECODER = {"model_channels": [1024, 512, 256, 128, 64], "up_block_type": ["SparseResBlockC2S3d"] * 4}
+FLOWS = ["sparse_structure_flow_model"] + [f"{k}_slat_flow_model_{s}" for k in ("shape", "tex") for s in (512, 1024)]
+PUBLISHED = {
+    **{role: Network(FLOW, 2_620_000_000) for role in FLOWS},
+    "sparse_structure_decoder": Network({}, 148_000_000),
+    "shape_slat_decoder": Network(DECODER, 949_000_000),
+    "tex_slat_decoder": Network(DECODER, 949_000_000),
+    "image_cond_model": Network({}, 1_210_000_000),
+}
+LARGE = Work(28672, 4101)
+
+
+def fake_model(budget: int | None) -> Model:
+    """The published sizes on a GPU that is not there: only arithmetic, no network."""
+    from genesis_server.pipeline.config import Normalisation
+
+    plain = Normalisation(torch.zeros(1), torch.ones(1))
+    config = SimpleNamespace(low_vram=True, default_type="1024_cascade", image_size=None, shape=plain, texture=plain)
+    architectures = {role: network.args for role, network in PUBLISHED.items() if network.args}
+    weights = {role: network.weights for role, network in PUBLISHED.items()}
+    return Model("fake", config, architectures, {}, "cuda", weights=weights, budget=budget)
+
+
+@pytest.mark.parametrize(
+    ("budget", "resident", "streamed"), [(None, True, False), (24, True, False), (8, False, False), (4, False, True)]
+)
+def test_the_first_way_that_fits_is_taken(budget: int | None, resident: bool, streamed: bool) -> None:
+    plan = MemoryPlan(PUBLISHED, None if budget is None else budget * GB)
+    rung = plan.rung("shape_slat_flow_model_1024", LARGE)
+    assert (rung.resident, rung.stream) == (resident, streamed)
+    assert budget is None or plan.predict("shape_slat_flow_model_1024", rung, LARGE) <= budget * GB
+
+
+def test_a_stage_with_few_tokens_is_not_slowed_down() -> None:
+    plan = MemoryPlan(PUBLISHED, 4 * GB)
+    assert not plan.rung("sparse_structure_flow_model", Work(4096, 1029, 2)).stream
+    assert plan.rung("shape_slat_flow_model_1024", LARGE).stream
+
+
+def test_every_rung_needs_no_more_than_the_one_before() -> None:
+    plan = MemoryPlan(PUBLISHED, None)
+    for role, work in (("shape_slat_flow_model_1024", LARGE), ("shape_slat_decoder", Work(24700))):
+        needed = [plan.predict(role, rung, work) for rung in LADDER]
+        assert needed == sorted(needed, reverse=True)
+
+
+def test_published_sizes_fit_where_they_are_meant_to() -> None:
+    for budget, kind in ((8, "1024_cascade"), (6, "1024_cascade"), (4, "1024_cascade"), (10, "1536_cascade")):
+        model = fake_model(budget * GB)
+        assert 0 < model.prepare(model.plan(kind)) <= budget * GB
+
+
+def test_a_run_that_needs_room_keeps_nothing_resident_from_the_start() -> None:
+    model = fake_model(12 * GB)
+    model.prepare(model.plan("1024_cascade"))
+    assert not model.memory.rung("sparse_structure_flow_model", Work(4096, 1029, 2)).resident
+    roomy = fake_model(40 * GB)
+    roomy.prepare(roomy.plan("1024_cascade"))
+    assert roomy.memory.rung("sparse_structure_flow_model", Work(4096, 1029, 2)).resident
+
+
+def test_a_gpu_that_is_too_small_is_told_what_would_fit() -> None:
+    model = fake_model(int(2.2 * GB))
+    with pytest.raises(
+        GenesisError, match=r"1536_cascade needs at least \d\.\d GB of GPU memory; 2\.2 GB may be used"
+    ) as caught:
+        model.prepare(model.plan("1536_cascade"))
+    assert caught.value.code == ErrorCode.OUT_OF_MEMORY
+    assert "512 (needs" in caught.value.remedy
+
+
+def test_after_memory_ran_out_the_lower_ways_are_barred() -> None:
+    plan = MemoryPlan(PUBLISHED, None)
+    seen = [plan.rung("shape_slat_decoder", Work(24700))]
+    while plan.step_down():
+        seen.append(plan.rung("shape_slat_decoder", Work(24700)))
+    assert seen == list(LADDER)
+    assert not plan.step_down()
+
+
+def test_expected_cells_cover_the_measured_ones() -> None:
+    assert expected_cells(32) >= 6046 and expected_cells(64) >= 24700
+
+
+@pytest.mark.parametrize(("text", "size"), [("8GB", 8e9), ("8", 8e9), (" 7.5 GiB ", 7.5 * 2**30), ("6000mb", 6e9)])
+def test_budgets_are_read_as_people_write_them(text: str, size: float) -> None:
+    assert parse_budget(text) == int(size)
+
+
+@pytest.mark.parametrize("text", ["", "lots", "8TB", "0.1GB", "-3GB"])
+def test_other_budgets_are_refused(text: str) -> None:
+    with pytest.raises(GenesisError, match="memory budget"):
+        parse_budget(text)
+
+
+def test_a_cpu_has_no_budget() -> None:
+    assert device_budget(torch.device("cpu"), "8GB") is None
+
+
+def test_running_out_of_memory_repeats_the_stage_and_nothing_before_it(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same object comes out as without the accident; finished stages are not made again."""
+    picture = Image.new("RGBA", (64, 64))
+    picture.paste((200, 80, 40, 255), (8, 8, 56, 56))
+    settings = GenerateSettings(bake=BakeSettings(faces=200, texture_size=64))
+    assets = [Asset.create(tmp_path / name, [picture], settings, "tiny") for name in ("calm", "stormy")]
+    generate(assets[0], Model.load(str(tiny_model), "cpu"), lambda event: None)
+    model, events = Model.load(str(tiny_model), "cpu"), []
+    monkeypatch.setattr(Model, "save_memory", lambda self: self.memory.step_down())
+    sample, failures = spine.sample_shape, iter([True, True, False])
+
+    def unlucky(*arguments: object, **keywords: object) -> object:
+        result = sample(*arguments, **keywords)  # its noise is drawn before memory runs out
+        if next(failures):
+            raise torch.OutOfMemoryError("pretended")
+        return result
+
+    monkeypatch.setattr(spine, "sample_shape", unlucky)
+    generate(assets[1], model, events.append)
+    assert model.memory.floor == 2
+    assert sum("memory ran out" in event.note for event in events if event.kind == EventKind.NOTE) == 2
+    assert [event.stage for event in events if event.kind == EventKind.STAGE_FINISHED].count("structure") == 1
+    for name in ("shape.safetensors", "texture.safetensors"):
+        assert assets[0].path(name).read_bytes() == assets[1].path(name).read_bytes()
+
+
+def test_where_nothing_smaller_is_left_the_error_is_told(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asset = Asset.create(tmp_path / "a", [Image.new("RGBA", (8, 8), "red")], GenerateSettings(background="keep"), "tiny")
+
+    def never(*arguments: object, **keywords: object) -> None:
+        raise torch.OutOfMemoryError("pretended")
+
+    monkeypatch.setattr(spine, "sample_structure", never)
+    with pytest.raises(torch.OutOfMemoryError):
+        generate(asset, Model.load(str(tiny_model), "cpu"), lambda event: None)
+    assert asset.stage("cutout") is not None, "finished stages are kept"
+
+
+def test_a_rung_reaches_the_networks(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Decoders are told their tiles, and samplings whether to keep keys and values."""
+    from genesis_server.pipeline.decode import decode_shape
+    from genesis_server.pipeline.latents import Latent
+
+    model = Model.load(str(tiny_model), "cpu")
+    generator = torch.Generator().manual_seed(0)
+    cells = torch.nn.functional.pad((torch.rand(4, 4, 4, generator=generator) < 0.6).nonzero(), (1, 0)).int()
+    latent = Latent(cells, torch.randn(len(cells), 4, generator=generator), 32)
+    whole = decode_shape(model, latent)
+    use, seen = Model.use, []
+
+    @contextmanager
+    def tiled(self: Model, role: str, work: Work | None = None):
+        with use(self, role, work) as used:
+            seen.append(work)
+            yield used._replace(rung=Rung(tiles=3))
+
+    monkeypatch.setattr(Model, "use", tiled)
+    parts = decode_shape(model, latent)
+    assert seen == [Work(len(cells))]
+    assert torch.equal(parts.coords, whole.coords)
