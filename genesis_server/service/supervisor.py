@@ -25,7 +25,6 @@ from genesis_server.protocol.connection import process_alive
 from genesis_server.protocol.errors import ErrorCode, GenesisError, Remedy
 from genesis_server.protocol.messages import (
     MAX_FRAME,
-    MAX_LISTED_JOBS,
     AskModels,
     AskServer,
     Cancel,
@@ -66,6 +65,7 @@ from genesis_server.service.faults import as_genesis_error
 from genesis_server.service.intake import check_question, checked
 from genesis_server.service.lane import Lane
 from genesis_server.service.limits import DEFAULT_LIMITS, Limits
+from genesis_server.service.line import Line
 from genesis_server.service.log import log, open_log
 from genesis_server.service.logbook import last_lines
 from genesis_server.service.questions import Questions
@@ -119,8 +119,9 @@ class Supervisor:
             self._store.close()
             raise
         try:
-            write_connection(connection_file, access.own_address(self._endpoint.port), self._keys, __version__)
             access.export(self._endpoint.port, self._keys, __version__)
+            # last: whoever finds it may begin
+            write_connection(connection_file, access.own_address(self._endpoint.port), self._keys, __version__)
         except GenesisError:
             self._endpoint.close()
             self._store.close()
@@ -132,11 +133,11 @@ class Supervisor:
         self._work = Lane(self, self._context, compute, limits, numbers, warm=True)
         self._downloads = Lane(self, self._context, DOWNLOAD_COMMAND, limits, numbers, warm=False)
         self._lanes = (self._work, self._downloads)
+        self._line = Line(self._store, ((self._work, False), (self._downloads, True)))
         self._state = ServerState(folder, self._log, limits.idle_unload, access.remote)
         self._questions = Questions(self._endpoint)
         self._previews: dict[str, list[bytes]] = {}  # of the running job, by kind
         self._sequences: dict[str, int] = {}
-        self._positions: dict[str, int] = {}  # as last announced
         self._parent_seen = time.monotonic()
         self._stopping = False
         log(logging.INFO, f"Genesis {__version__} serves at {self._endpoint.address} as process {os.getpid()}")
@@ -202,11 +203,11 @@ class Supervisor:
             case Submit() | TextureMesh() | Rebake() | Regenerate() | Download():
                 return self._submit(checked(request, self._assets))
             case ListJobs():
-                return Jobs(self._listed())
+                return Jobs(self._line.everything())
             case Status(job=job):
-                return self._as_listed(self._store.get(job))
+                return self._seen(self._store.get(job))
             case Watch(job=job, previews=previews):
-                answer = self._as_listed(self._store.get(job)) if job else Jobs(self._listed())
+                answer = self._seen(self._store.get(job)) if job else Jobs(self._line.everything())
                 self._endpoint.watch(peer, job, previews)
                 if previews and self._work.running and job in ("", self._work.running.job.id):
                     for frames in self._previews.values():
@@ -222,7 +223,7 @@ class Supervisor:
             case Move(job=job, position=position):
                 self._store.move(job, position)
                 self._announce_positions()
-                return Jobs(self._listed())
+                return Jobs(self._line.everything())
             case AskServer():
                 if self._work.free or self._work.running:
                     self._work.worker.tell(do="look")  # for the next one who asks
@@ -245,6 +246,9 @@ class Supervisor:
             ErrorCode.BAD_MESSAGE, f"{type(request).__name__} is not a request.", "Update Genesis on both sides."
         )
 
+    def _seen(self, job: JobInfo) -> Jobs:
+        return Jobs((self._line.as_it_is(job),))
+
     def _lane_of(self, job: JobInfo) -> Lane:
         return self._downloads if job.kind == DOWNLOAD else self._work
 
@@ -254,7 +258,7 @@ class Supervisor:
         log(logging.INFO, f"{job.kind} {job.asset or job.model}", job.id)
         self._announce(job)
         self._announce_positions()
-        return self._as_listed(job)
+        return self._seen(job)
 
     def _retry(self, job: JobInfo) -> Jobs:
         if job.state in (JobState.FAILED, JobState.CANCELLED):
@@ -262,7 +266,7 @@ class Supervisor:
             self._store.put_last(job.id)
             job = replace(job, state=JobState.QUEUED, attempts=0, error=None, message="", finished=0.0)
             self._change(job)
-        return self._as_listed(job)
+        return self._seen(job)
 
     def _cancel(self, job: JobInfo) -> Jobs:
         lane = self._lane_of(job)
@@ -270,37 +274,13 @@ class Supervisor:
             lane.cancel()
         elif job.state == JobState.QUEUED:
             job = self.over(job, JobState.CANCELLED)
-        return self._as_listed(job)
+        return self._seen(job)
 
-    # ---- jobs as they are seen ----
-
-    def _listed(self) -> tuple[JobInfo, ...]:
-        """Running, waiting in order, then the newest that are over."""
-        jobs = self._in_line()
-        known = {job.id for job in jobs}
-        return tuple([*jobs, *(job for job in self._store.newest() if job.id not in known)][:MAX_LISTED_JOBS])
-
-    def _as_listed(self, job: JobInfo) -> Jobs:
-        return Jobs((next((other for other in self._in_line() if other.id == job.id), job),))
-
-    def _in_line(self) -> list[JobInfo]:
-        """Running and waiting jobs with their places and the time until their end."""
-        jobs = [lane.running.job for lane in self._lanes if lane.running]
-        for lane in self._lanes:
-            until = lane.busy_for()
-            for position, job in enumerate(self._store.queued(lane is self._downloads), 1):
-                seconds = self._store.typical_seconds(job.kind, job.model)
-                until = until + seconds if min(until, seconds) >= 0 else -1.0
-                jobs.append(replace(job, position=position, eta=round(until, 1)))
-        return jobs
+    # ---- what watchers are told ----
 
     def _announce_positions(self) -> None:
-        """Tells of jobs whose place in the queue has changed."""
-        places = {job.id: job for job in self._in_line() if job.position}
-        for job in places.values():
-            if self._positions.get(job.id) != job.position:
-                self._announce(job, QUEUE_EVENT)
-        self._positions = {job.id: job.position for job in places.values()}
+        for job in self._line.moved():
+            self._announce(job, QUEUE_EVENT)
 
     def _change(self, job: JobInfo) -> None:
         self._store.save(job)
