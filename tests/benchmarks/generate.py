@@ -4,7 +4,9 @@
     python -m tests.benchmarks.generate [--model FOLDER] [--picture FILE] [--seed N]
 
 *Cold* is the command in a process of its own, from its start to its end. *Warm* is the second picture of one process, as the
-server's worker has it. Prints a table and one JSON line. The aims are those for two cores without a GPU.
+server's worker has it. Prints a table and one JSON line. The aims are those for two cores without a GPU. Beside the seconds
+stands the processor's time: on a machine that does other things too, seconds are an upper bound, and two cores that had
+nothing else to do would need about half of the processor's time, or more where one thread works.
 """
 
 from __future__ import annotations
@@ -50,11 +52,11 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     genesis = [sys.executable, "-m", "genesis_server"]
     asset = folder / "cold.genesis"
     command = [*genesis, "generate", str(options.picture), "--model", options.model, "--seed", str(options.seed)]
-    cold, cold_seconds, cold_peak = run([*command, "-o", str(folder), "--name", "cold", "--json"])
+    cold, cold_seconds, cold_cpu, cold_peak = run([*command, "-o", str(folder), "--name", "cold", "--json"])
     run([*genesis, "rebake", str(asset), "--texture-size", str(OTHER_SIZE), "--json"])
-    _, rebake_seconds, rebake_peak = run([*genesis, "rebake", str(asset), "--texture-size", str(SIZE), "--json"])
+    _, rebake_seconds, rebake_cpu, rebake_peak = run([*genesis, "rebake", str(asset), "--texture-size", str(SIZE), "--json"])
     again = ["--model", options.model, "--picture", str(options.picture), "--seed", str(options.seed)]
-    second, _, warm_peak = run([sys.executable, "-m", "tests.benchmarks.generate", "--warm", str(folder), *again])
+    second, _, _, warm_peak = run([sys.executable, "-m", "tests.benchmarks.generate", "--warm", str(folder), *again])
     return {
         "benchmark": "generate",
         **machine(),
@@ -69,13 +71,20 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
             "re-bake cold": rebake_seconds,
             "re-bake warm": second["rebake"],
         },
+        "cpu_seconds": {
+            "generate cold": cold_cpu,
+            "generate warm": second["generate_cpu"],
+            "re-bake cold": rebake_cpu,
+            "re-bake warm": second["rebake_cpu"],
+        },
+        "load": os.getloadavg()[0],
         "stages": {"generate cold": cold["seconds"], "generate warm": second["stages"]},
         "peak_gb": {"generate cold": cold_peak, "re-bake cold": rebake_peak, "generate warm": warm_peak},
     }
 
 
-def run(command: list[str]) -> tuple[dict[str, Any], float, float]:
-    """What a process printed, its seconds from start to end, and the most memory that it ever had, in GB."""
+def run(command: list[str]) -> tuple[dict[str, Any], float, float, float]:
+    """What a process printed, its seconds from start to end, those of the processor, and its peak memory in GB."""
     environment = {**os.environ, "OMP_NUM_THREADS": str(THREADS)}
     start = time.perf_counter()
     with tempfile.TemporaryFile() as output:
@@ -91,7 +100,8 @@ def run(command: list[str]) -> tuple[dict[str, Any], float, float]:
     if process.returncode:
         raise SystemExit(f"{' '.join(command)} ended with {process.returncode}: {said}")
     kilobytes = ended[2].ru_maxrss / (1024 if sys.platform == "darwin" else 1)
-    return json.loads(said), round(seconds, 2), round(kilobytes / 1e6, 2)
+    cpu = ended[2].ru_utime + ended[2].ru_stime
+    return json.loads(said), round(seconds, 2), round(cpu, 2), round(kilobytes / 1e6, 2)
 
 
 def warm(options: argparse.Namespace) -> dict[str, Any]:
@@ -104,16 +114,17 @@ def warm(options: argparse.Namespace) -> dict[str, Any]:
 
     runner = JobRunner()
 
-    def do(request: Submit | Rebake) -> tuple[dict[str, float], float]:
-        start = time.perf_counter()
+    def do(request: Submit | Rebake) -> tuple[dict[str, float], float, float]:
+        start, cpu = time.perf_counter(), time.process_time()
         asset = runner.run(request, lambda event: None, lambda: False)
-        return asset.seconds, round(time.perf_counter() - start, 2)
+        return asset.seconds, round(time.perf_counter() - start, 2), round(time.process_time() - cpu, 2)
 
     picture, asset = str(options.picture.absolute()), str(options.warm / "warm.genesis")
     do(Submit((picture,), str(options.warm / "first.genesis"), options.model, changes={"seed": options.seed + 1}))
-    stages, seconds = do(Submit((picture,), asset, options.model, changes={"seed": options.seed}))
+    stages, seconds, cpu = do(Submit((picture,), asset, options.model, changes={"seed": options.seed}))
     do(Rebake(asset, {"bake.texture_size": OTHER_SIZE}))
-    return {"generate": seconds, "stages": stages, "rebake": do(Rebake(asset, {"bake.texture_size": SIZE}))[1]}
+    _, rebake, rebake_cpu = do(Rebake(asset, {"bake.texture_size": SIZE}))
+    return {"generate": seconds, "generate_cpu": cpu, "stages": stages, "rebake": rebake, "rebake_cpu": rebake_cpu}
 
 
 def print_table(report: dict[str, Any]) -> None:
@@ -127,7 +138,8 @@ def print_table(report: dict[str, Any]) -> None:
     for name, seconds in report["seconds"].items():
         aim = f"aim {AIMS[name]:g} s" if name in AIMS else ""
         peak = f"{report['peak_gb'][name]:.2f} GB of {AIM_MEMORY:g}" if name in report["peak_gb"] else ""
-        print(f"{name:16}{seconds:8.2f} s  {aim:10}  {peak}")
+        print(f"{name:16}{seconds:8.2f} s  {aim:10}  {report['cpu_seconds'][name]:8.2f} s of the processor  {peak}")
+    print(f"load of the machine {report['load']:.1f}")
 
 
 if __name__ == "__main__":

@@ -27,7 +27,11 @@ class Server:
         self.folder = folder
         self.file = folder / "server.json"
         self.launch: Launch = start_server(sys.executable, self.file, parent, (*self.program, *arguments))
-        self.launch.wait(PATIENCE)
+        try:
+            self.launch.wait(PATIENCE)
+        except BaseException:
+            self.kill()  # nobody else knows of it yet
+            raise
         self.client = Client(self.file)
 
     def submit(self, behaviour: str, name: str = "") -> JobInfo:
