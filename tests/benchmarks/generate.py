@@ -77,7 +77,6 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
             "re-bake cold": rebake_cpu,
             "re-bake warm": second["rebake_cpu"],
         },
-        "load": os.getloadavg()[0],
         "stages": {"generate cold": cold["seconds"], "generate warm": second["stages"]},
         "peak_gb": {"generate cold": cold_peak, "re-bake cold": rebake_peak, "generate warm": warm_peak},
     }

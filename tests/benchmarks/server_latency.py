@@ -24,7 +24,7 @@ from pathlib import Path
 from genesis_server.protocol.client import Client
 from genesis_server.protocol.errors import GenesisError
 from genesis_server.protocol.launch import start_server
-from genesis_server.protocol.messages import Cancel, Hello, JobEvent, Ping, Shutdown, Submit, Watch
+from genesis_server.protocol.messages import Cancel, CutOut, Estimate, Hello, JobEvent, Ping, Shutdown, Submit, Watch
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 300.0  # seconds for any one thing
@@ -57,20 +57,27 @@ def measure(folder: Path, options: argparse.Namespace) -> dict[str, list[float]]
         client.request(Watch())
         warm = wait_for(lambda: client.request(Hello("benchmark")).worker == "idle" and time.perf_counter()) - began
         pings = [timed(lambda: client.request(Ping())) for _ in range(PINGS)]
+        question, cut = Estimate(model=options.model), CutOut(str(options.picture.resolve()), model=options.model)
+        client.request(question)
+        estimates = [timed(lambda: client.request(question)) for _ in range(options.repeat)]
+        cutouts = [timed(lambda: client.request(cut)) for _ in range(options.repeat)]
         try:
             runs = [first_event_and_cancel(client, folder, options, index) for index in range(options.repeat + 1)]
         finally:
             client.request(Shutdown())
             launch.process.wait(PATIENCE)
-    first, step, cancel = zip(*runs, strict=True)
+    first, step, length, cancel = zip(*runs, strict=True)
     return {
         "supervisor ready": ready,
         "worker warm after start": [warm],
         "ping": pings,
+        "estimate": estimates,
+        "cut-out": cutouts,
         "first event, first job": [first[0]],
         "first event, warm worker": list(first[1:]),
         "first sampler step, first job": [step[0]],
         "first sampler step, warm worker": list(step[1:]),
+        "one sampler step": list(length[1:]),
         "cancel during sampling": list(cancel[1:]),
     }
 
@@ -88,8 +95,11 @@ def start_and_stop(folder: Path) -> float:
     return seconds
 
 
-def first_event_and_cancel(client: Client, folder: Path, options: argparse.Namespace, index: int) -> tuple[float, float, float]:
-    """Seconds from submit to the first stage's event, to the first sampler step, and from cancel to the end of the job."""
+def first_event_and_cancel(
+    client: Client, folder: Path, options: argparse.Namespace, index: int
+) -> tuple[float, float, float, float]:
+    """Seconds from submit to the first stage's event and to the first sampler step, of the next step, and from cancel to the
+    end of the job."""
     began = time.perf_counter()
     changes = {"seed": options.seed + index}
     request = Submit((str(options.picture.resolve()),), str(folder / f"{index}.genesis"), options.model, changes=changes)
@@ -99,10 +109,12 @@ def first_event_and_cancel(client: Client, folder: Path, options: argparse.Names
     assert stage.job.stage == "cutout"
     wait_for(lambda: event_of(client, job, lambda event: event.kind == "step" and event.job.step > 0))
     step = time.perf_counter() - began
+    wait_for(lambda: event_of(client, job, lambda event: event.kind == "step" and event.job.step > 1))
     asked = time.perf_counter()
+    length = asked - began - step
     client.request(Cancel(job))
     wait_for(lambda: event_of(client, job, lambda event: event.job.state == "cancelled"))
-    return first, step, time.perf_counter() - asked
+    return first, step, length, time.perf_counter() - asked
 
 
 def event_of(client: Client, job: str, wanted: Callable[[JobEvent], bool]) -> JobEvent | None:
@@ -135,6 +147,7 @@ def machine() -> dict[str, object]:
     return {
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "python": platform.python_version(),
+        "load": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,
         "commit": commit.stdout.strip(),
     }
 

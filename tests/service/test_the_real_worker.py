@@ -22,6 +22,7 @@ from genesis_server.protocol.errors import ErrorCode, GenesisError
 from genesis_server.protocol.messages import (
     AskServer,
     Cancel,
+    Configure,
     CutOut,
     Estimate,
     JobEvent,
@@ -313,6 +314,18 @@ def test_progress_says_how_long_it_will_take(real, picture, model) -> None:
     assert min(etas) >= 0 and etas[-1] <= etas[0]
     info = real.client.request(AskServer())
     assert info.torch and info.memory_total > 0 and info.device and info.loaded
+
+
+def test_a_model_that_left_memory_comes_back_with_the_next_job(real, finished) -> None:
+    real.over(real.client.request(Regenerate(str(finished[0]), {"texture_seed": 50})).jobs[0].id)
+    real.client.request(Configure(0.1))
+    deadline = time.monotonic() + PATIENCE
+    while real.client.request(AskServer()).loaded:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    real.client.request(Configure(600.0))
+    events = real.over(real.client.request(Regenerate(str(finished[0]), {"texture_seed": 51})).jobs[0].id)
+    assert events[-1].job.state == JobState.FINISHED, events[-1].job.error
 
 
 def test_a_rebake_works_after_a_restart(real, finished) -> None:
