@@ -1,24 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cut a surface into charts, each inside one cone of normals, so that it projects along its axis without flips.
+"""Cut a surface into charts, each inside one cone of normals, so that it projects along its axis with few flips.
 
-After docs/spec/geometry.md 16.1: charts grow by merging mutually cheapest neighbours, borders are smoothed, steep faces are
-moved to where they fit, small charts are absorbed. Merging looks at smoothed normals, so that the roughness of a predicted
-surface does not shred it; what a chart may contain in the end is decided by the true normals. Plain tensors on the mesh's
-device, deterministic.
+After docs/spec/geometry.md 16.1: charts grow by merging mutually cheapest neighbours, borders are smoothed, small charts are
+absorbed. All of it looks at smoothed normals, so that the roughness of a predicted surface does not shred it; folds are ironed
+out of the flat charts afterwards (`unfold`). Plain tensors on the mesh's device; sums are exact, so that the result is the same
+on every run.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from genesis_server.mesh.mesh import Mesh
+from native_ext.exact_sum import exact_sum
 
 CONE = math.radians(60)  # half angle of a chart's cone of smoothed normals: wider stretches texels, narrower multiplies charts
-STEEP = math.cos(math.radians(78))  # a true normal must keep at least this cosine with its chart's axis
+STEEP = math.cos(math.radians(78))  # smoothed normals keep at least this cosine with their chart's axis
 AREA_WEIGHT = 0.1  # radians per unit of area: small charts merge first
 PERIMETER_WEIGHT = 0.02  # radians per multiple of a circle's compactness: round charts merge first
 SMOOTHING_ROUNDS = 6  # of the normals that merging looks at: averages over about 10 faces' width
@@ -68,25 +69,22 @@ def face_adjacency(mesh: Mesh) -> Adjacency:
     return Adjacency(pairs[apart], length[apart], normals, (doubled[:, 0] / 2).float())
 
 
-def cluster_faces(mesh: Mesh) -> Tensor:
+def cluster_faces(near: Adjacency) -> Tensor:
     """Chart number of every face.
 
     Args:
-        mesh: triangles with area, any topology.
+        near: of triangles with area, any topology.
 
     Returns:
-        int64 [F], 0..charts-1. Each chart is connected across edges of two faces, and its faces' normals keep a positive
-        cosine with its area-weighted mean normal (`STEEP`), except for charts of a single face.
+        int64 [F], 0..charts-1. Each chart is connected across edges of two faces, and its faces' smoothed normals keep a
+        positive cosine with their area-weighted mean; single faces may still lean over.
     """
-    near = face_adjacency(mesh)
-    smooth = smooth_normals(near)
-    chart = _merge(torch.arange(mesh.faces.shape[0], device=mesh.faces.device), near, smooth)
-    chart = _smooth_borders(chart, near, smooth)
-    chart = connected(chart, near.pairs)
+    smooth = replace(near, normals=smooth_normals(near))
+    chart = _merge(torch.arange(len(near.areas), device=near.areas.device), near, smooth.normals)
+    chart = connected(_smooth_borders(chart, near, smooth.normals), near.pairs)
     for _ in range(3):
-        chart = _evict_steep(chart, near)
-        chart = connected(_absorb_small(chart, near), near.pairs)
-    return connected(_evict_steep(chart, near), near.pairs)
+        chart = connected(_absorb_small(chart, smooth), near.pairs)
+    return chart
 
 
 def connected(chart: Tensor, pairs: Tensor) -> Tensor:
@@ -116,28 +114,35 @@ def connected(chart: Tensor, pairs: Tensor) -> Tensor:
             root = above
 
 
-def chart_axes(chart: Tensor, near: Adjacency) -> Tensor:
-    """Unit area-weighted mean normal of every chart, float32 [C, 3]."""
-    return _axes(chart, near.normals, near.areas, int(chart.max()) + 1)
-
-
 def _axes(chart: Tensor, normals: Tensor, areas: Tensor, count: int) -> Tensor:
-    total = torch.zeros(count, 3, dtype=torch.float64, device=chart.device)
-    total.index_add_(0, chart, (normals * areas[:, None]).double())
+    total = exact_sum(chart, normals.double() * areas[:, None], count)
     return torch.nn.functional.normalize(total, dim=1, eps=1e-300).float()
 
 
 def smooth_normals(near: Adjacency) -> Tensor:
-    """Normals averaged over neighbours that face the same way; a sharp edge is not crossed."""
-    a, b = near.pairs.unbind(1)
+    """Normals averaged over neighbours that face the same way, float32 [F, 3]; a sharp edge is not crossed."""
+    table = neighbour_table(near)
+    areas = torch.cat([near.areas, near.areas.new_zeros(1)])[table]
     normals = near.normals
     for _ in range(SMOOTHING_ROUNDS):
-        alike = (normals[a] * normals[b]).sum(1).clamp_min(0).square()[:, None]
-        total = normals * near.areas[:, None]
-        total = total.index_add(0, a, normals[b] * (alike * near.areas[b, None]))
-        total = total.index_add(0, b, normals[a] * (alike * near.areas[a, None]))
+        around = torch.cat([normals, normals.new_zeros(1, 3)])[table]
+        alike = (normals[:, None] * around).sum(2).clamp_min(0).square() * areas
+        total = normals * near.areas[:, None] + (around * alike[:, :, None]).sum(1)
         normals = torch.nn.functional.normalize(total, dim=1, eps=1e-30)
     return normals
+
+
+def neighbour_table(near: Adjacency) -> Tensor:
+    """int64 [F, 3]: the neighbours of every face in ascending order, F where there are fewer than three."""
+    count = len(near.areas)
+    face, other = near.pairs.T.reshape(-1), near.pairs.flip(1).T.reshape(-1)
+    key, _ = torch.sort(face * count + other)
+    face, other = key // count, key % count
+    uses = torch.bincount(face, minlength=count)
+    place = torch.arange(len(face), device=face.device) - (torch.cumsum(uses, 0) - uses)[face]
+    table = torch.full((count, 3), count, dtype=torch.int64, device=face.device)
+    table[face, place] = other
+    return table
 
 
 def _chart_edges(chart: Tensor, near: Adjacency, count: int) -> tuple[Tensor, Tensor]:
@@ -147,9 +152,7 @@ def _chart_edges(chart: Tensor, near: Adjacency, count: int) -> tuple[Tensor, Te
     ends = ends[apart]
     key = ends.min(1).values * count + ends.max(1).values
     key, inverse = torch.unique(key, return_inverse=True)
-    shared = torch.zeros(key.shape[0], dtype=torch.float64, device=key.device)
-    shared.index_add_(0, inverse, near.length[apart].double())
-    return torch.stack([key // count, key % count], 1), shared
+    return torch.stack([key // count, key % count], 1), exact_sum(inverse, near.length[apart], key.shape[0])
 
 
 def _merge(chart: Tensor, near: Adjacency, normals: Tensor) -> Tensor:
@@ -162,9 +165,8 @@ def _merge(chart: Tensor, near: Adjacency, normals: Tensor) -> Tensor:
         cosine = torch.ones(count, device=chart.device)
         cosine.scatter_reduce_(0, chart, (normals * axis[chart]).sum(1), "amin")
         angle = torch.arccos(cosine.clamp(-1, 1))
-        area = torch.zeros(count, dtype=torch.float64, device=chart.device).index_add_(0, chart, near.areas.double())
-        around = torch.zeros(count, dtype=torch.float64, device=chart.device)
-        around.index_add_(0, edges[:, 0], shared).index_add_(0, edges[:, 1], shared)
+        area = exact_sum(chart, near.areas, count)
+        around = exact_sum(edges.T.reshape(-1), shared.repeat(2), count)
         a, b = edges.unbind(1)
         between = torch.arccos((axis[a] * axis[b]).sum(1).clamp(-1, 1))
         low = torch.minimum(-angle[a], between - angle[b])
@@ -198,7 +200,7 @@ def _smooth_borders(chart: Tensor, near: Adjacency, normals: Tensor) -> Tensor:
     a = torch.cat([near.pairs[:, 0], near.pairs[:, 1]])
     b = torch.cat([near.pairs[:, 1], near.pairs[:, 0]])
     length = near.length.double().repeat(2)
-    around = torch.zeros(faces, dtype=torch.float64, device=chart.device).index_add_(0, a, length)
+    around = exact_sum(a, length, faces)
     share = length / around[a].clamp_min(1e-30)
     every = torch.arange(faces, device=chart.device)
     for _ in range(REFINE_ROUNDS):
@@ -212,8 +214,7 @@ def _smooth_borders(chart: Tensor, near: Adjacency, normals: Tensor) -> Tensor:
         owner = torch.cat([a[here], every[border]])
         key, inverse = torch.unique(owner * count + torch.cat([chart[b[here]], chart[border]]), return_inverse=True)
         face, candidate = key // count, key % count
-        score = torch.zeros(key.shape[0], dtype=torch.float64, device=chart.device)
-        score.index_add_(0, inverse, torch.cat([share[here], torch.zeros(border.shape[0], device=chart.device).double()]))
+        score = exact_sum(inverse, torch.cat([share[here], share.new_zeros(border.shape[0])]), key.shape[0])
         facing = (axis[candidate] * normals[face]).sum(1).double()
         score = torch.where(facing > math.cos(1.2 * CONE), score + FACING_WEIGHT * facing, score - 10)
         score += 1e-5 * (chart[face] == candidate)  # stay on a tie
@@ -229,20 +230,12 @@ def _smooth_borders(chart: Tensor, near: Adjacency, normals: Tensor) -> Tensor:
     return torch.unique(chart, return_inverse=True)[1]
 
 
-def _evict_steep(chart: Tensor, near: Adjacency) -> Tensor:
-    """Gives each face that its chart's axis sees too steeply a chart of its own."""
-    axis = chart_axes(chart, near)
-    steep = (axis[chart] * near.normals).sum(1) < STEEP
-    fresh = torch.cumsum(steep.long(), 0) + int(chart.max())
-    return torch.unique(torch.where(steep, fresh, chart), return_inverse=True)[1]
-
-
 def _absorb_small(chart: Tensor, near: Adjacency) -> Tensor:
     """Moves small charts into the neighbour with the longest common border whose axis sees all of their faces."""
     count = int(chart.max()) + 1
-    area = torch.zeros(count, dtype=torch.float64, device=chart.device).index_add_(0, chart, near.areas.double())
+    area = exact_sum(chart, near.areas, count)
     small = area < SMALL_CHART * area.sum()
-    axis = chart_axes(chart, near)
+    axis = _axes(chart, near.normals, near.areas, count)
     edges, shared = _chart_edges(chart, near, count)
     source, target = torch.cat([edges[:, 0], edges[:, 1]]), torch.cat([edges[:, 1], edges[:, 0]])
     shared = shared.repeat(2)

@@ -9,12 +9,14 @@ padding grows with them exactly as required.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
 
 import torch
 from torch import Tensor
 
 from genesis_server.protocol.errors import ErrorCode, GenesisError
+from native_ext.exact_sum import exact_sum
 from native_ext.place_bitmaps import place_bitmaps
 from native_ext.rasterize import overdraw, rasterize
 
@@ -25,38 +27,48 @@ WIDENED_ALTITUDE = 0.5  # ... and is widened to this: rounding to float32 cannot
 _TURNS = 24  # directions tried for the smallest rectangle of a chart, within a quarter turn
 _MAX_SCALE = 4.0  # a chart seen this steeply would blow up without gaining detail
 _OVERLAP_SIDE = 1200  # charts are tested for overlap as if they filled a square of this many cells; an atlas gives them fewer
-_PACK_ROUNDS = 4
+_PACK_ROUNDS = 5
+_PACK_ROUNDS_MANY = 3  # ... where there are
+_MANY_CHARTS = 150  # charts, of which each attempt takes longer and differs less
+_GROWTH = 1.03  # of the density from one attempt to the next
+_FINER = 1.02  # the full grid fits charts a little tighter than the half grid on which the density is searched
+_SHRINK = 0.99
+_FINAL_ORDERS = 2
 _INTERLOCK = 0.9  # bitmaps need about this share of the space of their rectangles
-_GOOD_FILL = 0.985  # of the atlas' height used: another round would gain under one percent of density
-_FINER = 1.015  # the full grid fits charts a little tighter than the half grid on which the density is searched
+# largest first, by one of these measures of a chart's rectangle [C, 2]
+_ORDERS: dict[str, Callable[[Tensor], Tensor]] = {
+    "area": lambda size: size.prod(1),
+    "perimeter": lambda size: size.sum(1),
+}
+_BULKY, _WASTE = 0.15, 0.02  # shares of the whole area
 _MAX_SHRINKS = 100
 _SMALLEST_CHART = 3  # cells that a tiny chart covers per axis
 
 
-def project_charts(corners: Tensor, areas: Tensor, chart: Tensor) -> Tensor:
-    """Every chart flat: orthographic along its axis, with its area in space, not mirrored.
+def project_charts(corners: Tensor, chart: Tensor) -> Tensor:
+    """Every chart flat: orthographic along its axis, not mirrored.
 
     Args:
         corners: float64 [F, 3, 3], the faces' corners in space.
-        areas: float32 [F], of the faces that the charts stand for.
         chart: int64 [F].
 
     Returns:
         float64 [F, 3, 2], x right and y down in model units; the charts lie on top of each other.
     """
-    count = int(chart.max()) + 1
     cross = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    axis = torch.zeros(count, 3, dtype=torch.float64, device=chart.device).index_add_(0, chart, cross)
-    axis = torch.nn.functional.normalize(axis, dim=1, eps=1e-300)
+    axis = torch.nn.functional.normalize(exact_sum(chart, cross, int(chart.max()) + 1), dim=1, eps=1e-300)
     helper = torch.zeros_like(axis)
     helper.scatter_(1, axis.abs().argmin(1, keepdim=True), 1.0)
     right = torch.nn.functional.normalize(torch.linalg.cross(helper, axis), dim=1)
     up = torch.linalg.cross(axis, right)
-    flat = torch.stack([(corners * right[chart, None]).sum(2), -(corners * up[chart, None]).sum(2)], 2)
-    projected = torch.zeros(count, dtype=torch.float64, device=flat.device)
-    projected.index_add_(0, chart, _doubled_area(flat).abs())
-    real = torch.zeros_like(projected).index_add_(0, chart, 2 * areas.double())
-    scale = (real / projected.clamp_min(1e-300)).sqrt().clamp_max(_MAX_SCALE)
+    return torch.stack([(corners * right[chart, None]).sum(2), -(corners * up[chart, None]).sum(2)], 2)
+
+
+def scale_to_areas(flat: Tensor, areas: Tensor, chart: Tensor) -> Tensor:
+    """Flat charts [F, 3, 2], each scaled to its area in space, so that all have the same density; areas float32 [F]."""
+    count = int(chart.max()) + 1
+    projected = exact_sum(chart, _doubled_area(flat).abs(), count)
+    scale = (2 * exact_sum(chart, areas, count) / projected.clamp_min(1e-300)).sqrt().clamp_max(_MAX_SCALE)
     return flat * scale[chart, None, None]
 
 
@@ -83,13 +95,14 @@ def overlap_density(areas: Tensor) -> float:
     return _OVERLAP_SIDE / math.sqrt(max(float(areas.double().sum()), 1e-12))
 
 
-def pack_atlas(flat: Tensor, chart: Tensor, texture_size: int) -> Tensor:
+def pack_atlas(flat: Tensor, chart: Tensor, texture_size: int, check: Callable[[], None] = lambda: None) -> Tensor:
     """Places the flat charts in the unit square, as large as they fit.
 
     Args:
         flat: float64 [F, 3, 2], flat charts.
         chart: int64 [F].
         texture_size: texels per side.
+        check: called between the attempts; what it raises ends the work.
 
     Returns:
         float64 [F, 3, 2], uv in 0..1.
@@ -101,17 +114,19 @@ def pack_atlas(flat: Tensor, chart: Tensor, texture_size: int) -> Tensor:
     side = min(texture_size, PACK_SIZE)
     low, high = _bounds(flat, chart, int(chart.max()) + 1)
     # then closer together than the padding: seams show in mip-maps, of which so small a texture hardly has any
-    finer = partial(pack_atlas, flat, chart, 2 * side) if side < PACK_SIZE else None
+    finer = partial(pack_atlas, flat, chart, 2 * side, check) if side < PACK_SIZE else None
     if finer and low.shape[0] * (PADDING + _SMALLEST_CHART) ** 2 > side**2:
         return finer()
-    guess = _expected_density(high - low, side // 2, PADDING // 2)
-    half = _largest_density(flat, chart, low, high, side // 2, PADDING // 2, guess)
+    half, order = _largest_density(flat, chart, low, high, side // 2, check)
+    orders = [order, *(other for other in _ORDERS if other != order)]
     density = 2 * half * _FINER
     for _ in range(_MAX_SHRINKS):
-        placed, height = _pack(flat * density, chart, low * density, high * density, side, PADDING)
-        if placed is not None and height <= side:
-            return placed / side
-        density *= 0.985
+        for order in orders[:_FINAL_ORDERS]:
+            check()
+            placed, height = _pack(flat * density, chart, low * density, high * density, side, PADDING, order)
+            if placed is not None and height <= side:
+                return placed / side
+        density *= _SHRINK
     if finer:
         return finer()
     raise GenesisError(
@@ -127,26 +142,40 @@ def _expected_density(size: Tensor, side: int, padding: int) -> float:
     return (math.sqrt(b * b - 4 * a * min(c, -1.0)) - b) / (2 * a)
 
 
-def _largest_density(flat: Tensor, chart: Tensor, low: Tensor, high: Tensor, side: int, padding: int, density: float) -> float:
-    """Cells per unit of length at which the charts just fit a square of `side` cells."""
-    fitting, failing = 0.0, math.inf
-    for _ in range(_PACK_ROUNDS):
-        placed, height = _pack(flat * density, chart, low * density, high * density, side, padding)
-        guess = density * math.sqrt(side / height)
-        if placed is not None and height <= side:
-            fitting = density
-            if height >= _GOOD_FILL * side:
+def _largest_density(
+    flat: Tensor, chart: Tensor, low: Tensor, high: Tensor, side: int, check: Callable[[], None]
+) -> tuple[float, str]:
+    """Cells per unit of length at which the charts just fit a square of `side` cells, and the order that makes them fit.
+
+    What fits is chaotic: a slightly larger density may need less height, and another order quite another. So orders are
+    tried until one fits, and the density grows as long as one does.
+    """
+    padding = PADDING // 2
+    density = _expected_density(high - low, side, padding)
+    best, order = 0.0, "area"
+    for attempt in range(_PACK_ROUNDS):
+        lowest = math.inf
+        for name in _ORDERS:
+            check()
+            placed, height = _pack(flat * density, chart, low * density, high * density, side, padding, name)
+            lowest = min(lowest, height)
+            if placed is not None and height <= side:
+                best, order = density, name
                 break
-        else:
-            failing = density
-            guess = min(guess, 0.97 * density)
-        if fitting and failing < 1.02 * fitting:
+        if lowest <= side:
+            density *= max(_GROWTH, math.sqrt(side / lowest))
+        elif best:
             break
-        density = guess if fitting < guess < failing else (fitting + failing) / 2
-    return fitting or density
+        else:
+            density *= min(1 / _GROWTH, math.sqrt(side / lowest))
+        if attempt + 1 >= _PACK_ROUNDS_MANY and best and low.shape[0] > _MANY_CHARTS:
+            break
+    return best or density, order
 
 
-def _pack(flat: Tensor, chart: Tensor, low: Tensor, high: Tensor, side: int, padding: int) -> tuple[Tensor | None, int]:
+def _pack(
+    flat: Tensor, chart: Tensor, low: Tensor, high: Tensor, side: int, padding: int, order_by: str
+) -> tuple[Tensor | None, int]:
     """Charts in cells, packed into a strip of width `side`; None when they do not fit into 5/4 of its height."""
     margin = padding // 2 + 1
     corners, boxes, height, width = _spread(flat, chart, low, high, margin)
@@ -155,7 +184,7 @@ def _pack(flat: Tensor, chart: Tensor, low: Tensor, high: Tensor, side: int, pad
         return None, side * longest**2 // side**2 + 1
     covered = (rasterize(corners.float(), height, width, reach=0.71).face >= 0).float()
     covered = torch.nn.functional.max_pool2d(covered[None, None], padding + 1, stride=1, padding=padding // 2)[0, 0]
-    order = torch.argsort(boxes[:, 2:].sum(1), descending=True, stable=True)
+    order = torch.argsort(_ORDERS[order_by](boxes[:, 2:]), descending=True, stable=True)
     placement = place_bitmaps((covered > 0).to(torch.uint8), boxes[order], side, 5 * side // 4, max(1, side // 512))
     if not placement.fits:
         return None, 5 * side // 4
@@ -187,6 +216,19 @@ def _spread(flat: Tensor, chart: Tensor, low: Tensor, high: Tensor, margin: int)
     boxes = boxes.to(chart.device)
     corners = flat - low[chart, None] + (boxes[chart, None, :2] + margin)
     return corners, boxes, y + row, width
+
+
+def used_share(uvs: Tensor) -> float:
+    """Share of the texture under faces, from their uvs [F, 3, 2]."""
+    return float(_doubled_area(uvs).abs().sum()) / 2
+
+
+def bulky_charts(flat: Tensor, chart: Tensor) -> Tensor:
+    """Numbers of the charts that leave room unused: large ones, and those that fill little of their rectangle."""
+    low, high = _bounds(flat, chart, int(chart.max()) + 1)
+    area = exact_sum(chart, _doubled_area(flat).abs(), low.shape[0]) / 2
+    waste = (high - low).prod(1) - area
+    return ((area > _BULKY * area.sum()) | (waste > _WASTE * area.sum())).nonzero()[:, 0]
 
 
 def _doubled_area(flat: Tensor) -> Tensor:

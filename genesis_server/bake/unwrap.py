@@ -12,15 +12,18 @@ from genesis_server.bake.charts import Adjacency, cluster_faces, connected, face
 from genesis_server.bake.layout import (
     MIN_ALTITUDE,
     altitudes,
+    bulky_charts,
     overlap_density,
     overlapping_faces,
     pack_atlas,
     project_charts,
+    scale_to_areas,
     turn_to_rectangles,
+    used_share,
     widen_slivers,
 )
-from genesis_server.bake.relax import relax_folds
 from genesis_server.bake.tangents import vertex_tangents
+from genesis_server.bake.unfold import unfold
 from genesis_server.bake.unwrapped import UnwrappedMesh
 from genesis_server.mesh.mesh import Mesh
 from genesis_server.mesh.normals import face_areas, vertex_normals
@@ -29,6 +32,10 @@ from genesis_server.protocol.errors import ErrorCode, GenesisError
 _SPLIT_ROUNDS = 20  # halving a chart this often leaves single faces, which cannot overlap
 _SMALL_FOLD = 0.2  # of a chart's faces lying over others: they are cut out; more, and the chart is halved
 _SMALLEST_WITH_FOLD = 16  # faces; smaller charts are halved
+_SLIVER_ROUNDS = 4  # taking a sliver out of a chart changes how the rest unfolds
+_LAYOUTS = 2  # attempts to use the texture well
+_GOOD_USE = 0.65  # of the texture
+_MANY_CHARTS = 150  # more of them: their padding takes the room, and more cuts would only add to it
 _MIN_AREA = 1e-16  # of a face in model space: below, float32 positions no longer carry a normal
 
 
@@ -54,24 +61,47 @@ def unwrap(mesh: Mesh, texture_size: int, check: Callable[[], None] = lambda: No
     if faces.shape[0] == 0:
         raise GenesisError(ErrorCode.BAD_MESH, f"None of the mesh's {mesh.faces.shape[0]} faces has an area.", "")
     solid = Mesh(mesh.vertices, faces)
-    smooth = relax_folds(solid)
-    corners, areas = smooth.vertices[faces.long()].double(), face_areas(solid)
     check()
-    chart = cluster_faces(smooth)
+    near = face_adjacency(solid)
+    chart = cluster_faces(near)
     check()
-    chart = _separate_overlaps(corners, chart, face_adjacency(smooth))
+    chart = _separate_overlaps(solid, chart, near)
     check()
-    chart = _isolate_slivers(chart, project_charts(corners, areas, chart), texture_size)
-    flat = widen_slivers(turn_to_rectangles(project_charts(corners, areas, chart), chart), chart)
-    return _split_vertices(solid, chart, pack_atlas(flat, chart, texture_size))
+    best = None
+    for _ in range(_LAYOUTS):
+        chart, flat = _lay_flat(solid, near, chart, texture_size)
+        check()
+        uvs = pack_atlas(flat, chart, texture_size, check)
+        use = used_share(uvs)
+        if best is None or use > best[0]:
+            best = (use, chart, uvs)
+        bulky = bulky_charts(flat, chart)
+        if use >= _GOOD_USE or not len(bulky) or int(chart.max()) >= _MANY_CHARTS:
+            break
+        check()
+        chart = connected(_halved(solid, chart, bulky), near.pairs)
+        chart = _separate_overlaps(solid, chart, near)
+    return _split_vertices(solid, best[1], best[2])
 
 
-def _isolate_slivers(chart: Tensor, flat: Tensor, texture_size: int) -> Tensor:
-    """Gives faces too thin to survive rounding a chart of their own, where they can be widened."""
-    texels = flat * (texture_size / _side(flat))
-    thin = altitudes(texels) < MIN_ALTITUDE
-    fresh = torch.cumsum(thin.long(), 0) + int(chart.max())
-    return torch.unique(torch.where(thin, fresh, chart), return_inverse=True)[1]
+def _lay_flat(mesh: Mesh, near: Adjacency, chart: Tensor, texture_size: int) -> tuple[Tensor, Tensor]:
+    """Charts and their flat faces [F, 3, 2], upright, none flipped or too thin for the texture."""
+    for _ in range(_SLIVER_ROUNDS):
+        flat = _flatten(mesh, near.areas, chart)
+        thin = altitudes(flat * (texture_size / _side(flat))) < MIN_ALTITUDE
+        thin &= torch.bincount(chart)[chart] > 1
+        if not bool(thin.any()):
+            break
+        fresh = torch.cumsum(thin.long(), 0) + int(chart.max())  # a chart of its own, where it can be widened
+        chart = connected(torch.where(thin, fresh, chart), near.pairs)
+    flat = _flatten(mesh, near.areas, chart)
+    return chart, widen_slivers(turn_to_rectangles(flat, chart), chart)
+
+
+def _flatten(mesh: Mesh, areas: Tensor, chart: Tensor) -> Tensor:
+    """Every chart in the plane, without folds where that is possible, with its area in space; float64 [F, 3, 2]."""
+    flat = project_charts(mesh.vertices[mesh.faces.long()].double(), chart)
+    return scale_to_areas(unfold(flat, mesh.faces, chart), areas, chart)
 
 
 def _side(flat: Tensor) -> Tensor:
@@ -81,13 +111,15 @@ def _side(flat: Tensor) -> Tensor:
     return (doubled.abs().sum() / 2 * 1.5).sqrt()
 
 
-def _separate_overlaps(corners: Tensor, chart: Tensor, near: Adjacency) -> Tensor:
+def _separate_overlaps(mesh: Mesh, chart: Tensor, near: Adjacency) -> Tensor:
     """Cuts charts whose projection covers itself until none does: a small fold is cut out, a spiral is halved."""
     density = overlap_density(near.areas)
     suspects = torch.arange(chart.shape[0], device=chart.device)
     for _ in range(_SPLIT_ROUNDS):
         names, local = torch.unique(chart[suspects], return_inverse=True)
-        upper = overlapping_faces(project_charts(corners[suspects], near.areas[suspects], local), local, density)
+        part = Mesh(mesh.vertices, mesh.faces[suspects])
+        flat = _flatten(part, near.areas[suspects], local)
+        upper = overlapping_faces(flat, local, density) | (altitudes(flat) <= 0)
         if not bool(upper.any()):
             break
         size = torch.bincount(local)
@@ -97,12 +129,21 @@ def _separate_overlaps(corners: Tensor, chart: Tensor, near: Adjacency) -> Tenso
         fold[suspects[upper & small[local]]] = True
         a, b = near.pairs[chart[near.pairs[:, 0]] == chart[near.pairs[:, 1]]].unbind(1)
         ring = fold.index_put((a[fold[b]],), fold.new_tensor(True)).index_put((b[fold[a]],), fold.new_tensor(True))
-        whole = suspects[((share > 0) & ~small)[local]]
+        whole = names[(share > 0) & ~small]
         suspects = suspects[(share > 0)[local]]
         label = 2 * chart + ring.long()
-        label[whole] = _halve(corners[whole].mean(1), chart[whole]) + int(label.max()) + 1
-        chart = connected(label, near.pairs)
+        halves = _halved(mesh, chart, whole)
+        chart = connected(torch.where(halves != chart, halves + int(label.max()) + 1, label), near.pairs)
     return chart
+
+
+def _halved(mesh: Mesh, chart: Tensor, names: Tensor) -> Tensor:
+    """Chart numbers in which each of the named charts is cut in two; theirs are new, all others stay."""
+    inside = torch.isin(chart, names).nonzero()[:, 0]
+    centres = mesh.vertices[mesh.faces[inside].long()].double().mean(1)
+    result = chart.clone()
+    result[inside] = _halve(centres, chart[inside]) + int(chart.max()) + 1
+    return result
 
 
 def _halve(centres: Tensor, chart: Tensor) -> Tensor:
