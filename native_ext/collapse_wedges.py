@@ -27,6 +27,7 @@ _TURN = wp.constant(0.3)  # cosine between a face's normal before and after
 _THIN = wp.constant(0.04)  # twice a face's area over its longest edge squared: aspect 25 in texture and space
 _NO_KEY = 2**63 - 1
 _MAX_RING = wp.constant(64)  # faces around a point; more is left alone
+_MAX_FAN = wp.constant(14)  # faces around a point after a collapse: no fans of long thin faces
 
 
 @dataclass(frozen=True)
@@ -193,6 +194,8 @@ def _propose(
                 continue
             if end == 1 and spokes == 0:
                 continue  # around an inner point every neighbour follows it in one face
+            if ring + start[a + 1] - start[a] - 4 > wp.max(_MAX_FAN, start[a + 1] - start[a]):
+                continue
             price = _cost(quadrics, a, b, positions[a])
             if price > best or (price == best and a >= target[b] and target[b] >= 0):
                 continue
@@ -237,7 +240,8 @@ def _propose(
                     wo = wp.where(point[w1] == other, w1, w2)
                     moved = wp.max(moved, _aside(uvs[wa], uvs[wo], uvs[w]))
             if fits and spokes == 2:
-                moved += wp.max(drift[b], drift[a])
+                before_it = wp.max(drift[b], drift[a])
+                moved = wp.sqrt(moved * moved + before_it * before_it)  # zigzags cancel as often as they add up
                 if moved > limit:
                     fits = False
             if fits and _link_is_kept(start, around, faces, point, b, a):

@@ -174,8 +174,10 @@ def _trace(
     faces: wp.array(dtype=wp.vec3i),
     normals: wp.array(dtype=wp.vec3),
     uvs: wp.array(dtype=wp.vec2),
+    tangents: wp.array(dtype=wp.vec4),
     base_color: wp.array2d(dtype=wp.vec4ub),
     surface: wp.array2d(dtype=wp.vec4ub),
+    bumps: wp.array2d(dtype=wp.vec4ub),
     mode: int,
     alpha_mode: int,
     samples: int,
@@ -219,6 +221,11 @@ def _trace(
                 n = w[0] * normals[f[0]] + w[1] * normals[f[1]] + w[2] * normals[f[2]]
                 if wp.length(n) < 1.0e-6:
                     n = flat
+                if tangents.shape[0] > 1 and mode != CLAY and mode != WIRE:
+                    t4 = w[0] * tangents[f[0]] + w[1] * tangents[f[1]] + w[2] * tangents[f[2]]
+                    t = wp.vec3(t4[0], t4[1], t4[2])
+                    bump = _sample(bumps, uv) * 2.0 - wp.vec4(1.0, 1.0, 1.0, 1.0)
+                    n = bump[0] * t + bump[1] * wp.sign(t4[3]) * wp.cross(n, t) + bump[2] * n
                 n = wp.normalize(n)
                 if wp.dot(flat, d) > 0.0:
                     n = -n
@@ -275,6 +282,8 @@ class Scene:
         base_color: uint8 [H, W, 4], sRGB encoded and alpha.
         surface: uint8 [H, W, 4], roughness in channel 1, metallic in channel 2.
         alpha_mode: OPAQUE, MASK or BLEND.
+        tangents: float32 [V, 4] with the bitangent's sign, or [1, 4] where no normal map is to be used.
+        bumps: uint8 [H, W, 4], the normal map.
     """
 
     def __init__(
@@ -286,10 +295,13 @@ class Scene:
         base_color: Tensor,
         surface: Tensor,
         alpha_mode: int,
+        tangents: Tensor,
+        bumps: Tensor,
     ) -> None:
         wp.init()
-        self._tensors = [tensor.contiguous() for tensor in (vertices, faces.int(), normals, uvs, base_color, surface)]
-        points, indices, normals, uvs, base_color, surface = self._tensors
+        given = (vertices, faces.int(), normals, uvs, base_color, surface, tangents, bumps)
+        self._tensors = [tensor.contiguous() for tensor in given]
+        points, indices, normals, uvs, base_color, surface, tangents, bumps = self._tensors
         self._device = points.device
         self._mesh = wp.Mesh(points=wp.from_torch(points, dtype=wp.vec3), indices=wp.from_torch(indices.view(-1)))
         self._inputs = [
@@ -297,8 +309,10 @@ class Scene:
             wp.from_torch(indices, dtype=wp.vec3i),
             wp.from_torch(normals, dtype=wp.vec3),
             wp.from_torch(uvs, dtype=wp.vec2),
+            wp.from_torch(tangents, dtype=wp.vec4),
             wp.from_torch(base_color, dtype=wp.vec4ub),
             wp.from_torch(surface, dtype=wp.vec4ub),
+            wp.from_torch(bumps, dtype=wp.vec4ub),
         ]
         self._alpha_mode = alpha_mode
 

@@ -24,7 +24,7 @@ LEVEL_SHARES = (1.0, 0.25, 0.05)  # of the faces
 _ROUNDS = 200  # each takes away up to a tenth; a bound, not a setting
 _SHARE = 0.4  # of the points take part in a round
 _BORDER_WEIGHT = 10.0  # of the planes that stand on chart borders, against those of faces
-_EDGE_WEIGHT = 1e-3  # of the distance to where a point was: keeps faces of flat places round
+_EDGE_WEIGHT = 1e-2  # of the distance to where a point was: keeps faces of flat places round
 
 
 def coarser_level(mesh: UnwrappedMesh, faces: int, texture_size: int) -> UnwrappedMesh:

@@ -13,6 +13,7 @@ import click
 
 from genesis_server import __version__
 from genesis_server.cli.bake import bake
+from genesis_server.cli.compare import compare
 from genesis_server.cli.doctor import doctor
 from genesis_server.cli.generate import generate
 from genesis_server.cli.inspect import inspect
@@ -83,5 +84,5 @@ def mini() -> None:
     """Trains and measures genesis-mini, the packaged small model."""
 
 
-for command in (generate, texture, rebake, bake, serve, doctor, models, inspect):
+for command in (generate, texture, rebake, bake, serve, doctor, models, inspect, compare):
     main.add_command(command)

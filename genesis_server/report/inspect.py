@@ -74,15 +74,13 @@ def findings(found: Mapping[str, Any]) -> list[Finding]:
     faulty = f"{found['zero_uv_faces']} faces without texels, {found['mirrored_faces']} mirrored, "
     faulty += f"{found['uv_outside']} vertices outside the texture"
     crowded = "edges where sheets meet: subdivision, booleans and printing stumble over them"
-    unused = "of the texture is on the surface; the rest is wasted"
+    used, unused = "of the texture is on the surface", "of the texture is on the surface; the rest is wasted"
     black = "of the covered texels are pure black: colours are missing there, or the object is black"
     lines = [
         *_overview(found),
         _surface(found),
         _judge("non-manifold edges", found["non_manifold_edges"], (0, 0), "no edge has more than two faces", crowded),
-        _judge(
-            "degenerate faces", found["degenerate_faces"], (0, 0), "every face has an area", "black spots and bars in renders"
-        ),
+        _judge("degenerate faces", found["degenerate_faces"], (0, 0), "every face has an area", "black spots in renders"),
         _judge("duplicate faces", found["duplicate_faces"], (0, 0), "no face is there twice", "they flicker"),
         _judge(
             "slivers",
@@ -100,9 +98,7 @@ def findings(found: Mapping[str, Any]) -> list[Finding]:
             "many loose pieces: crumbs or torn parts",
         ),
         _winding(found),
-        _judge(
-            "UV use", -found["uv_use"], (-0.65, -0.45), "of the texture is on the surface", unused, f"{found['uv_use']:.1%}"
-        ),
+        _judge("UV use", -found["uv_use"], (-0.65, -0.45), used, unused, f"{found['uv_use']:.1%}"),
         _judge(
             "UV overlap",
             found["uv_overlap"],

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from genesis_server.bake.read_gltf import GlbModel, read_glb
+from genesis_server.bake.tangents import vertex_tangents
 from genesis_server.protocol.errors import ErrorCode, GenesisError
 from native_ext import trace
 from native_ext.trace import Camera, Scene
@@ -145,6 +146,19 @@ def write_png(path: str | os.PathLike[str], picture: np.ndarray) -> None:
 def _scene(model: GlbModel, device: str) -> Scene:
     material = model.material
     surface = np.concatenate([material.metallic_roughness, np.zeros_like(material.metallic_roughness[..., :1])], 2)
-    arrays = (model.vertices, model.faces, model.normals, model.uvs, material.base_color, surface)
+    bumps = material.normal
+    tangents = np.zeros((1, 4), np.float32)
+    if bumps is not None:
+        tangents = model.tangents if model.tangents is not None else _tangents(model)
+    bumps = np.full((1, 1, 4), 255, np.uint8) if bumps is None else np.dstack([bumps, np.zeros_like(bumps[..., :1])])
+    arrays = (model.vertices, model.faces, model.normals, model.uvs, material.base_color, surface, tangents, bumps)
     tensors = [torch.from_numpy(np.ascontiguousarray(array)).to(device) for array in arrays]
-    return Scene(*tensors, alpha_mode=_ALPHA_MODES.get(material.alpha_mode, trace.OPAQUE))
+    *geometry, tangents, bumps = tensors
+    return Scene(*geometry, _ALPHA_MODES.get(material.alpha_mode, trace.OPAQUE), tangents, bumps)
+
+
+def _tangents(model: GlbModel) -> np.ndarray:
+    """float32 [V, 4] for a model with a normal map but without tangents, as viewers make them for unmirrored charts."""
+    arrays = (model.vertices, model.normals, model.uvs, model.faces)
+    tangents = vertex_tangents(*(torch.from_numpy(np.ascontiguousarray(array)) for array in arrays)).numpy()
+    return np.pad(tangents, ((0, 0), (0, 1)), constant_values=1)
