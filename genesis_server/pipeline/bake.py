@@ -69,13 +69,17 @@ def bake_voxels(voxels: OVoxel, settings: BakeSettings, progress: Progress, devi
             numbers; CANCELLED.
     """
     _check_values(voxels)
-    for name in ("remesh", "solid"):
-        if getattr(settings, name):
-            raise GenesisError(ErrorCode.BAD_PARAMETER, f"bake.{name} is not available yet.", "Leave it out.")
     voxels = _moved(voxels, device or ("cuda" if torch.cuda.is_available() else "cpu"))
     detailed = extract_mesh(voxels)
     progress.check()
-    mesh = finish_mesh(detailed, settings.faces)
+    mesh = finish_mesh(
+        detailed,
+        settings.faces,
+        remesh=settings.remesh,
+        solid=settings.solid,
+        resolution=voxels.resolution,
+        check=progress.check,
+    )
     progress.finished("mesh")
     progress.started("bake")
     levels = [unwrap(mesh, settings.texture_size, progress.check)]
