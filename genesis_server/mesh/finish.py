@@ -81,7 +81,7 @@ def finish_mesh(
     if remesh or solid:
         anew = remesh_surface(mesh, resolution or _resolution_of(mesh), _SOLID_THICKNESS if solid else THICKNESS)
         if len(anew.faces):
-            mesh = keep_faces(anew, drop_dust(anew, agreeing_links(anew)))
+            mesh = without_slivers(keep_faces(anew, drop_dust(anew, agreeing_links(anew))))
         check()
     return part_touching(_to_target(mesh, faces, check))
 
@@ -100,7 +100,6 @@ def reduce_mesh(mesh: Mesh, faces: int, check: Callable[[], None] = lambda: None
 
 def _to_target(mesh: Mesh, faces: int, check: Callable[[], None]) -> Mesh:
     limit = int(faces * (1 + TOLERANCE))
-    mesh = without_slivers(mesh)
     best = simplify(mesh, faces, check)
     if len(best.faces) > limit:
         best = _fewer(best, simplify(without_slivers(_mend(clean_faces(best))), faces, check))
@@ -112,7 +111,8 @@ def _to_target(mesh: Mesh, faces: int, check: Callable[[], None]) -> Mesh:
         if len(coarse.faces) >= FACES_MIN:
             best = _fewer(best, simplify(without_slivers(coarse), faces, check, eased=True))
         cells *= _COARSER
-    return best
+    shapely = without_slivers(best)
+    return shapely if len(shapely.faces) >= (1 - TOLERANCE) * len(best.faces) else best
 
 
 def _fewer(one: Mesh, two: Mesh) -> Mesh:
