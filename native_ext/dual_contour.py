@@ -148,8 +148,16 @@ def feature_points(shape: Contour, points: Tensor, normals: Tensor, draw: float)
     total = segment_sum(torch.cat([products, n * height], 1), starts)
     xx, xy, xz, yy, yz, zz = total[:, :6].unbind(1)
     ridge = draw * (starts[1:] - starts[:-1])
-    matrix = torch.stack([xx + ridge, xy, xz, xy, yy + ridge, yz, xz, yz, zz + ridge], 1).view(-1, 3, 3)
-    return middle + torch.linalg.solve_ex(matrix, total[:, 6:])[0]
+    return middle + _solve_symmetric(xx + ridge, xy, xz, yy + ridge, yz, zz + ridge, total[:, 6:])
+
+
+def _solve_symmetric(xx: Tensor, xy: Tensor, xz: Tensor, yy: Tensor, yz: Tensor, zz: Tensor, right: Tensor) -> Tensor:
+    """Solutions [P, 3] of positive definite systems by cofactors; a batch of millions is no matter for a library."""
+    a, b, c = yy * zz - yz * yz, xz * yz - xy * zz, xy * yz - xz * yy
+    d, e, f = xx * zz - xz * xz, xy * xz - xx * yz, xx * yy - xy * xy
+    x, y, z = right.unbind(1)
+    solution = torch.stack([a * x + b * y + c * z, b * x + d * y + e * z, c * x + e * y + f * z], 1)
+    return solution / (xx * a + xy * b + xz * c)[:, None]
 
 
 def _key(cells: Tensor, sides: int) -> Tensor:

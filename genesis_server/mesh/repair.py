@@ -41,11 +41,17 @@ def drop_unused_vertices(mesh: Mesh) -> Mesh:
 
 def weld(mesh: Mesh) -> Mesh:
     """Vertices at exactly the same position made one, the first; faces keep their number, some may lose their area."""
-    position = mesh.vertices + 0.0  # -0 is 0
-    _, which = torch.unique(position, dim=0, return_inverse=True)
+    which, _ = _places(mesh.vertices)
     number = torch.arange(len(which), device=which.device)
     first = torch.full_like(number, len(number)).scatter_reduce_(0, which, number, "amin")
     return drop_unused_vertices(Mesh(mesh.vertices, first[which][mesh.faces.long()].int()))
+
+
+def _places(vertices: Tensor) -> tuple[Tensor, Tensor]:
+    """int64 [V] number of each vertex's position, and how many vertices each position has."""
+    x, y, z = ((vertices + 0.0).contiguous().view(torch.int32).long() & 0xFFFFFFFF).unbind(1)  # -0 is 0
+    column = torch.unique(x << 32 | y, return_inverse=True)[1]
+    return torch.unique(column << 32 | z, return_inverse=True, return_counts=True)[1:]
 
 
 def first_of_duplicates(faces: Tensor) -> Tensor:
@@ -171,7 +177,7 @@ def part_touching(mesh: Mesh) -> Mesh:
 
     Sheets that touch have vertices of their own there; files are often welded by position, and that would join them again.
     """
-    which, count = torch.unique(mesh.vertices + 0.0, dim=0, return_inverse=True, return_counts=True)[1:]
+    which, count = _places(mesh.vertices)
     shared = count[which] > 1
     if not bool(shared.any()):
         return mesh
