@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 import subprocess
 import sys
 import threading
@@ -21,6 +22,7 @@ import zmq
 
 from genesis_server.service.faults import how_it_ended
 from genesis_server.service.log import log
+from genesis_server.service.threads import wait_asleep
 
 WORKER_COMMAND = (sys.executable, "-m", "genesis_server.service.worker")
 DOWNLOAD_COMMAND = (sys.executable, "-m", "genesis_server.service.downloader")
@@ -48,7 +50,9 @@ class WorkerProcess:
         pipe = subprocess.PIPE
         # a group of its own, so that Ctrl-C in a terminal reaches the supervisor alone
         group = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP} if sys.platform == "win32" else {"process_group": 0}
-        self._process = subprocess.Popen(list(command), stdin=pipe, stdout=pipe, stderr=pipe, **group)
+        environment = dict(os.environ)
+        wait_asleep(environment)
+        self._process = subprocess.Popen(list(command), stdin=pipe, stdout=pipe, stderr=pipe, env=environment, **group)
         self._threads = [
             threading.Thread(target=self._read_messages, args=(context, self._process.stdout), daemon=True),
             threading.Thread(target=self._read_words, args=(self._process.stderr,), daemon=True),

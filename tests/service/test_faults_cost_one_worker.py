@@ -124,6 +124,13 @@ def log_of(server) -> str:
     return (server.folder / "genesis.log").read_text("utf-8")
 
 
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs to look into a process")
+def test_a_workers_threads_do_not_spin_while_others_want_the_processor(server) -> None:
+    server.until_over(server.submit("quick"))
+    variables = Path(f"/proc/{worker_pid(server)}/environ").read_bytes().split(b"\0")
+    assert os.environ.get("OMP_WAIT_POLICY") or b"OMP_WAIT_POLICY=PASSIVE" in variables
+
+
 def test_a_gpu_that_stops_working_is_named_and_costs_its_process() -> None:
     error = RuntimeError("CUDA error: unspecified launch failure\nCUDA kernel errors might be reported later")
     assert breaks_the_process(error)
