@@ -54,19 +54,20 @@ class GlbModel:
     extras: dict[str, Any] = field(default_factory=dict)
 
 
-def read_glb(path: str | os.PathLike[str], level: int = 0) -> GlbModel:
+def read_glb(path: str | os.PathLike[str], level: int = 0, textures: bool = True) -> GlbModel:
     """Reads one level of detail of a GLB file.
 
     Args:
         path: of the file.
         level: 0 is the scene as it is shown; above, the mesh of that level (MSFT_lod).
+        textures: whether to decode them; the material is plain white otherwise.
 
     Raises:
         GenesisError: BAD_MESH when the file is not a readable GLB, has no texture coordinates, no triangles or not this level.
     """
     try:
         document, binary = _chunks(Path(path).read_bytes())
-        return _model(document, binary, level)
+        return _model(document, binary, level, textures)
     except FileNotFoundError:
         raise GenesisError(ErrorCode.BAD_MESH, f"There is no file {path}.", "Check the path.") from None
     except OSError as error:
@@ -94,7 +95,7 @@ def _chunks(data: bytes) -> tuple[dict[str, Any], bytes]:
     return json.loads(found[CHUNK_JSON]), found.get(CHUNK_BIN, b"")
 
 
-def _model(document: dict[str, Any], binary: bytes, level: int) -> GlbModel:
+def _model(document: dict[str, Any], binary: bytes, level: int, textures: bool) -> GlbModel:
     for name in _UNREADABLE:
         if name in document.get("extensionsRequired", []):
             raise ValueError(f"it needs the extension {name}, which is not supported here")
@@ -125,7 +126,7 @@ def _model(document: dict[str, Any], binary: bytes, level: int) -> GlbModel:
         normals=joined["normals"],
         faces=joined["faces"].astype(np.int32),
         uvs=joined["uvs"],
-        material=_material(document, binary, parts[0][0]),
+        material=_material(document, binary, parts[0][0] if textures else {}),
         tangents=tangents,
         materials=len(used),
         levels=len(levels),

@@ -11,6 +11,7 @@ from torch import Tensor
 from genesis_server.bake.charts import Adjacency, cluster_faces, connected, face_adjacency
 from genesis_server.bake.layout import (
     MIN_ALTITUDE,
+    PACK_SIZE,
     altitudes,
     bulky_charts,
     overlap_density,
@@ -62,6 +63,7 @@ def unwrap(mesh: Mesh, texture_size: int, check: Callable[[], None] = lambda: No
         raise GenesisError(ErrorCode.BAD_MESH, f"None of the mesh's {mesh.faces.shape[0]} faces has an area.", "")
     solid = Mesh(mesh.vertices, faces)
     check()
+    side = min(texture_size, PACK_SIZE)  # larger textures have the same layout
     near = face_adjacency(solid)
     chart = cluster_faces(near)
     check()
@@ -69,9 +71,9 @@ def unwrap(mesh: Mesh, texture_size: int, check: Callable[[], None] = lambda: No
     check()
     best = None
     for _ in range(_LAYOUTS):
-        chart, flat = _lay_flat(solid, near, chart, texture_size)
+        chart, flat = _lay_flat(solid, near, chart, side)
         check()
-        uvs = pack_atlas(flat, chart, texture_size, check)
+        uvs = pack_atlas(flat, chart, side, check)
         use = used_share(uvs)
         if best is None or use > best[0]:
             best = (use, chart, uvs)
@@ -84,11 +86,11 @@ def unwrap(mesh: Mesh, texture_size: int, check: Callable[[], None] = lambda: No
     return _split_vertices(solid, best[1], best[2])
 
 
-def _lay_flat(mesh: Mesh, near: Adjacency, chart: Tensor, texture_size: int) -> tuple[Tensor, Tensor]:
+def _lay_flat(mesh: Mesh, near: Adjacency, chart: Tensor, side: int) -> tuple[Tensor, Tensor]:
     """Charts and their flat faces [F, 3, 2], upright, none flipped or too thin for the texture."""
     for _ in range(_SLIVER_ROUNDS):
         flat = _flatten(mesh, near.areas, chart)
-        thin = altitudes(flat * (texture_size / _side(flat))) < MIN_ALTITUDE
+        thin = altitudes(flat * (side / _side(flat))) < MIN_ALTITUDE
         thin &= torch.bincount(chart)[chart] > 1
         if not bool(thin.any()):
             break

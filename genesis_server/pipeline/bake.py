@@ -13,12 +13,16 @@ from typing import Any
 import torch
 
 from genesis_server.bake.gltf import write_glb
+from genesis_server.bake.layout import PACK_SIZE
 from genesis_server.bake.levels import LEVEL_SHARES, coarser_level
 from genesis_server.bake.material import Material
+from genesis_server.bake.read_gltf import GlbModel, read_glb
+from genesis_server.bake.tangents import vertex_tangents
 from genesis_server.bake.textures import bake_textures
 from genesis_server.bake.unwrap import unwrap
 from genesis_server.bake.unwrapped import UnwrappedMesh
 from genesis_server.mesh.finish import finish_mesh
+from genesis_server.mesh.mesh import Mesh
 from genesis_server.ovoxel.extract import extract_mesh
 from genesis_server.ovoxel.voxels import OVoxel
 from genesis_server.ovoxel.vxz import read_vxz
@@ -55,7 +59,13 @@ class Baked:
         }
 
 
-def bake_voxels(voxels: OVoxel, settings: BakeSettings, progress: Progress, device: str | None = None) -> Baked:
+def bake_voxels(
+    voxels: OVoxel,
+    settings: BakeSettings,
+    progress: Progress,
+    device: str | None = None,
+    levels: Sequence[UnwrappedMesh] = (),
+) -> Baked:
     """Mesh, levels of detail and textures of an O-Voxel.
 
     Args:
@@ -63,6 +73,7 @@ def bake_voxels(voxels: OVoxel, settings: BakeSettings, progress: Progress, devi
         settings: what is to be made of it.
         progress: told of the stages "mesh" and "bake"; "mesh" has been started by the caller, "bake" is finished by it.
         device: where to work; by default the GPU where there is one.
+        levels: meshes of an earlier bake with the same `layout_settings`, which are then not made again.
 
     Raises:
         GenesisError: EMPTY_STRUCTURE, BAD_ASSET or BAD_MESH for voxels without surface or colours, or with values that are no
@@ -72,23 +83,62 @@ def bake_voxels(voxels: OVoxel, settings: BakeSettings, progress: Progress, devi
     voxels = _moved(voxels, device or ("cuda" if torch.cuda.is_available() else "cpu"))
     detailed = extract_mesh(voxels)
     progress.check()
-    mesh = finish_mesh(
+    mesh = None if levels else _finished(detailed, settings, voxels.resolution, progress)
+    progress.finished("mesh")
+    progress.started("bake")
+    levels = [_level_moved(level, voxels.coords.device) for level in levels] or _unwrapped(mesh, settings, progress)
+    progress.check()
+    material = bake_textures(levels[0], detailed, voxels, settings, partial(progress.step, "bake"))
+    return Baked(levels, material, len(detailed.faces))
+
+
+def layout_settings(settings: BakeSettings) -> dict[str, Any]:
+    """What decides the meshes and their texture coordinates; bakes that agree in it can share them."""
+    side = min(settings.texture_size, PACK_SIZE)  # larger textures have the same layout
+    return {"faces": settings.faces, "remesh": settings.remesh, "solid": settings.solid, "lods": settings.lods, "side": side}
+
+
+def read_levels(glb: str | os.PathLike[str], count: int) -> list[UnwrappedMesh]:
+    """The meshes of a GLB that `write_baked` wrote, bit for bit as they were.
+
+    Raises:
+        GenesisError: BAD_MESH for a file that cannot be read or has fewer levels.
+    """
+    return [_from_glb(read_glb(glb, level, textures=False)) for level in range(count)]
+
+
+def _from_glb(model: GlbModel) -> UnwrappedMesh:
+    vertices, normals, uvs, faces = (
+        torch.from_numpy(array) for array in (model.vertices, model.normals, model.uvs, model.faces)
+    )
+    tangents = vertex_tangents(vertices, normals, uvs, faces)
+    if model.tangents is not None:
+        tangents = torch.from_numpy(model.tangents[:, :3].copy())
+    number = torch.arange(len(vertices))
+    return UnwrappedMesh(vertices, faces, normals, uvs, tangents, number, torch.zeros(len(faces), dtype=torch.int32))
+
+
+def _finished(detailed: Mesh, settings: BakeSettings, resolution: int, progress: Progress) -> Mesh:
+    return finish_mesh(
         detailed,
         settings.faces,
         remesh=settings.remesh,
         solid=settings.solid,
-        resolution=voxels.resolution,
+        resolution=resolution,
         check=progress.check,
     )
-    progress.finished("mesh")
-    progress.started("bake")
+
+
+def _unwrapped(mesh: Mesh, settings: BakeSettings, progress: Progress) -> list[UnwrappedMesh]:
     levels = [unwrap(mesh, settings.texture_size, progress.check)]
     for share in LEVEL_SHARES[1 : settings.lods]:
         progress.check()
         levels.append(coarser_level(levels[-1], round(share * len(levels[0].faces)), settings.texture_size))
-    progress.check()
-    material = bake_textures(levels[0], detailed, voxels, settings, partial(progress.step, "bake"))
-    return Baked(levels, material, len(detailed.faces))
+    return levels
+
+
+def _level_moved(level: UnwrappedMesh, device: torch.device) -> UnwrappedMesh:
+    return UnwrappedMesh(**{item.name: getattr(level, item.name).to(device) for item in dataclasses.fields(level)})
 
 
 def write_baked(path: str | os.PathLike[str], baked: Baked, settings: BakeSettings) -> None:

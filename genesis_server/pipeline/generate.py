@@ -17,9 +17,10 @@ from genesis_server.assets import Asset
 from genesis_server.assets.asset import StageWriter
 from genesis_server.assets.keys import file_hash, stage_key
 from genesis_server.assets.tensors import load_tensors, save_tensors
+from genesis_server.bake.unwrapped import UnwrappedMesh
 from genesis_server.networks.dual_grid_vae import DualGridVoxels
 from genesis_server.ovoxel.vxz import read_vxz, write_vxz
-from genesis_server.pipeline.bake import bake_voxels, write_baked
+from genesis_server.pipeline.bake import bake_voxels, layout_settings, read_levels, write_baked
 from genesis_server.pipeline.conditioning import Conditioning, encode
 from genesis_server.pipeline.cutout import cut_out
 from genesis_server.pipeline.decode import decode, decode_shape
@@ -261,11 +262,22 @@ class _Generation:
         writer.statistics.update(voxels=len(voxels.coords), resolution=voxels.resolution)
 
     def _make_mesh(self, writer: StageWriter) -> None:
-        voxels = read_vxz(self.asset.path(VOXELS_FILE))
-        baked = bake_voxels(voxels, self.settings.bake, self.progress)
-        write_baked(writer.file(MODEL_FILE), baked, self.settings.bake)
+        bake, voxels = self.settings.bake, read_vxz(self.asset.path(VOXELS_FILE))
+        layout = stage_key("layout", layout_settings(bake), wanted_keys(self.asset, self.model)["voxels"])
+        baked = bake_voxels(voxels, bake, self.progress, levels=self._known_levels(layout))
+        write_baked(writer.file(MODEL_FILE), baked, bake)
         render_thumbnail(writer.file(MODEL_FILE), writer.file(THUMBNAIL_FILE))
-        writer.statistics.update(baked.statistics())
+        writer.statistics.update(baked.statistics(), layout=layout)
+
+    def _known_levels(self, layout: str) -> list[UnwrappedMesh]:
+        """The meshes of the GLB that is there, where only its textures are to change."""
+        before = self.asset.stage("mesh")
+        if before is None or before.statistics.get("layout") != layout:
+            return []
+        try:
+            return read_levels(self.asset.path(MODEL_FILE), self.settings.bake.lods)
+        except GenesisError:
+            return []  # it is made anew
 
     def _sampling(self, stage: str, chosen: SamplerSettings) -> Sampling:
         parameters = self.model.config.samplers[stage].replace(chosen.overrides())
