@@ -26,7 +26,7 @@ def mark(item: bpy.types.Object) -> None:
     for tag in (TAG, Path(memory.model.replace("\\", "/")).name):
         if tag and tag not in data.tags:
             data.tags.new(tag)
-    thumbnail = Path(bpy.path.abspath(memory.asset)) / THUMBNAIL
+    thumbnail = memory.folder() / THUMBNAIL
     if thumbnail.is_file():
         _set_preview(item, thumbnail)
 

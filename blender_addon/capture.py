@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from pathlib import Path
 from urllib.parse import unquote, urlparse
-from urllib.request import url2pathname
 
 import bpy
 import numpy as np
@@ -177,7 +176,8 @@ def local_path(text: str) -> Path | None:
     """The path of a line of text: as it is, in quotes, or as a file address."""
     text = text.strip().strip("\"'")
     if text.startswith("file:"):
-        return Path(url2pathname(unquote(urlparse(text).path)))
+        path = unquote(urlparse(text).path)
+        return Path(path[1:] if path[2:3] == ":" else path)  # /C:/pictures is C:/pictures
     path = Path(text)
     return path if len(text) < 4096 and path.is_absolute() else None
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import bpy
 
+from genesis_server.protocol.connection import home_folder
 from genesis_server.protocol.messages import JobInfo
 
 from . import asset_mark, geometry, glb_export, material, waiting
@@ -21,6 +22,7 @@ from .glb import MeshArrays, Model, placed, read_model
 from .properties import GenesisMemory
 
 MODEL_FILE = "model.glb"
+FAR_FOLDER = "far"  # in the folder of this machine, for what servers on other machines have made
 TEXTURE_FOLDER = "textures"
 OWN_UVS = "Genesis"  # layer of a textured mesh that had no UVs one texture could serve
 
@@ -38,14 +40,18 @@ class Delivery:
         self._job = ""
         self._reading: Future[Model] | None = None
 
-    def step(self, job: JobInfo, meshes: Sequence[bpy.types.Mesh], title: str) -> bool:
+    def step(self, job: JobInfo, meshes: Sequence[bpy.types.Mesh], title: str, far_file: Path | None) -> bool:
         """Goes on with the import of a job; True once it is done.
 
+        Args:
+            far_file: connection file of a server on another machine, from which the result is fetched first.
+
         Raises:
-            GenesisError: BAD_ASSET, NO_PERMISSION; nothing has changed then.
+            GenesisError: BAD_ASSET, NO_PERMISSION, NOT_CONNECTED; nothing has changed then.
         """
+        folder = Path(job.asset) if far_file is None else home_folder() / FAR_FOLDER / PureWindowsPath(job.asset).name
         if self._job != job.id or self._reading is None:
-            self._begin(job)
+            self._begin(job, folder, far_file)
         if not self._reading.done() or not may_import():
             return False
         reading, self._reading = self._reading, None
@@ -53,6 +59,7 @@ class Delivery:
         started = time.perf_counter()
         for mesh in meshes:
             deliver(mesh, job, model)
+            mesh.genesis.copy = str(folder) if far_file is not None else ""
         self.seconds = time.perf_counter() - started
         push_undo(title)
         return True
@@ -62,11 +69,20 @@ class Delivery:
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def _begin(self, job: JobInfo) -> None:
+    def _begin(self, job: JobInfo, folder: Path, far_file: Path | None) -> None:
         if self._pool is None:
             self._pool = ThreadPoolExecutor(1, "genesis-import")
         self._job = job.id
-        self._reading = self._pool.submit(read_model, Path(job.asset) / MODEL_FILE)
+        self._reading = self._pool.submit(_read, job.id, folder, far_file)
+
+
+def _read(job: str, folder: Path, far_file: Path | None) -> Model:
+    """On the thread: the model of an asset, brought here where it is on another machine."""
+    if far_file is not None:
+        from genesis_server.protocol.transfer import fetch_results  # brings zmq
+
+        fetch_results(far_file, job, folder)
+    return read_model(folder / MODEL_FILE)
 
 
 def deliver(mesh: bpy.types.Mesh, job: JobInfo, model: Model) -> None:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import bpy
 
-from genesis_server.protocol.client import Client, Received
 from genesis_server.protocol.connection import read_connection
 from genesis_server.protocol.errors import ErrorCode, GenesisError, Remedy
 from genesis_server.protocol.launch import START_TIMEOUT, Launch, start_server
@@ -20,10 +21,13 @@ from genesis_server.protocol.messages import Failure, Request, Shutdown
 
 from . import preferences
 
+if TYPE_CHECKING:
+    from genesis_server.protocol.client import Client, Received
+
 CONNECT_WITHIN = 5.0  # seconds that a request waits for a server that is said to be running
 STOP_WITHIN = 10.0  # seconds for a server to end
 
-OnAnswer = Callable[[Received], None]
+OnAnswer = Callable[["Received"], None]
 
 
 class Link:
@@ -47,9 +51,19 @@ class Link:
         return self.client is not None and self.client.connected
 
     @property
+    def far_file(self) -> Path | None:
+        """The connection file of a server on another machine, whose paths mean nothing here; None for one on this."""
+        return preferences.connection_file() if self.connected and self.client.server.remote else None
+
+    @property
     def stopping(self) -> bool:
         """Whether the server was asked to end and has not yet."""
         return bool(self._stop_deadline)
+
+    @property
+    def changing(self) -> bool:
+        """Whether a server is being started or stopped."""
+        return self.launch is not None or self.stopping
 
     @property
     def state(self) -> str:
@@ -80,6 +94,8 @@ class Link:
     def open(self) -> None:
         """A client, which looks for the server of the connection file."""
         if self.client is None:
+            from genesis_server.protocol.client import Client  # brings zmq, which the start of Blender should not wait for
+
             self.client = Client(preferences.connection_file(), f"Blender {bpy.app.version_string}")
 
     def start(self) -> None:
@@ -109,6 +125,8 @@ class Link:
         try:
             request_id = self.client.send(request, timeout)
         except GenesisError as error:
+            from genesis_server.protocol.client import Received
+
             self._early.append(Received("", Failure(error.to_json())))
             return
         if on_answer is not None:
@@ -131,6 +149,15 @@ class Link:
         if handler is not None:
             handler(item)
         return handler is not None
+
+    def log_file(self) -> str:
+        """The server's log, or what a failed start said; empty where there is neither."""
+        if self.connected:
+            return self.client.server.log
+        file = preferences.connection_file()
+        candidates = [file.with_name("genesis.log"), file.with_suffix(".start.log")]
+        existing = [path for path in candidates if path.exists() and path.stat().st_size]
+        return str(max(existing, key=lambda path: path.stat().st_mtime)) if existing else ""
 
     def close(self) -> None:
         """Ends the connection; the server and its jobs go on."""
@@ -184,16 +211,6 @@ def server_there() -> bool:
     except GenesisError as error:
         return error.code != ErrorCode.NOT_CONNECTED
     return True
-
-
-def log_file(client: Client | None) -> str:
-    """The server's log, or what a failed start said; empty where there is neither."""
-    if client is not None and client.connected:
-        return client.server.log
-    file = preferences.connection_file()
-    candidates = [file.with_name("genesis.log"), file.with_suffix(".start.log")]
-    existing = [path for path in candidates if path.exists() and path.stat().st_size]
-    return str(max(existing, key=lambda path: path.stat().st_mtime)) if existing else ""
 
 
 def _explained(error: GenesisError) -> GenesisError:

@@ -7,6 +7,7 @@ placeholder by refilling one and the same mesh. No postponed annotations here: B
 
 import dataclasses
 import json
+from pathlib import Path
 from typing import Any
 
 import bpy
@@ -125,6 +126,7 @@ class GenesisMemory(bpy.types.PropertyGroup):
     """How a mesh was made; saved with it."""
 
     asset: StringProperty(name="Asset", description="Folder with everything this object was made from", subtype="DIR_PATH")
+    copy: StringProperty(description="Where its files are here, if the asset's folder is on another machine")
     job: StringProperty(description="The running or failed job of this mesh")
     imported: BoolProperty(description="Whether the mesh is a result, not the placeholder of one")
     textured: BoolProperty(description="Whether the shape is the user's own, and only the textures are made")
@@ -141,6 +143,10 @@ class GenesisMemory(bpy.types.PropertyGroup):
     group: StringProperty(description="Set of variants that it belongs to")
     main: PointerProperty(description="The finest level, on the mesh of another level of detail", type=bpy.types.Mesh)
     levels: CollectionProperty(description="All levels of detail, this mesh first", type=GenesisLevel)
+
+    def folder(self) -> Path:
+        """Where its files are on this machine."""
+        return Path(self.copy or bpy.path.abspath(self.asset))
 
     def made_with(self) -> GenerateSettings:
         """The settings that it was made with; defaults where a newer release stored what this one does not know."""

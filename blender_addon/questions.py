@@ -11,10 +11,10 @@ import json
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import bpy
 
-from genesis_server.protocol.client import Received
 from genesis_server.protocol.errors import ErrorCode, GenesisError
 from genesis_server.protocol.messages import (
     AskModels,
@@ -35,6 +35,9 @@ from .preferences import MINI, preferences
 from .properties import GenesisMemory
 from .session import session
 from .settings import flattened
+
+if TYPE_CHECKING:
+    from genesis_server.protocol.client import Received
 
 LOOK_EVERY = 5.0  # seconds between questions about the server itself
 KEPT = 200  # cut-outs and forecasts that are remembered
@@ -116,7 +119,7 @@ class Questions:
             hear(item)
 
         self._asked.add(kind)
-        session.ask(request, answered)
+        session.link.ask(request, answered)
 
     def _hear_server(self, item: Received) -> None:
         if not isinstance(item.message, ServerInfo):
@@ -133,7 +136,7 @@ class Questions:
 
     def _ask_cutout(self, scene: bpy.types.Scene) -> None:
         shown = scene.genesis
-        if "cutout" in self._asked or not 0 <= shown.active_picture < len(shown.pictures):
+        if session.link.far_file is not None or "cutout" in self._asked or not 0 <= shown.active_picture < len(shown.pictures):
             return
         picture = shown.pictures[shown.active_picture]
         path = picture.absolute()
@@ -165,7 +168,7 @@ class Questions:
             _limit(self._forecasts)
             self._forecasts[key] = item.message if isinstance(item.message, Forecast) else None
 
-        folder = str(Path(bpy.path.abspath(memory.asset)))
+        folder = memory.asset if memory.copy else str(Path(bpy.path.abspath(memory.asset)))
         self._ask("forecast", Estimate(asset=folder, changes=flattened(memory.settings.to_settings())), hear)
 
     def _keep(self, png: bytes) -> Path:

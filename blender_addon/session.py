@@ -12,10 +12,10 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import bpy
 
-from genesis_server.protocol.client import Received
 from genesis_server.protocol.errors import ErrorCode, GenesisError, Remedy
 from genesis_server.protocol.launch import START_TIMEOUT
 from genesis_server.protocol.messages import (
@@ -28,7 +28,6 @@ from genesis_server.protocol.messages import (
     JobState,
     Move,
     Preview,
-    Request,
     Retry,
     Status,
     Watch,
@@ -36,9 +35,13 @@ from genesis_server.protocol.messages import (
 
 from . import redraw, waiting
 from .delivery import Delivery
-from .link import Link, log_file
+from .link import Link
+from .outbox import Outbox
 from .stages import Stages
 from .task import UNSENT, Task
+
+if TYPE_CHECKING:
+    from genesis_server.protocol.client import Received
 
 BUDGET = 0.003  # seconds of one pump for messages: a fifth of a frame at 60 Hz
 BUSY_INTERVAL, IDLE_INTERVAL = 0.05, 0.5  # seconds between pumps with and without something under way
@@ -62,6 +65,7 @@ class Session:
         self.on_step: list[Callable[[float], None]] = []
         self._delivery = Delivery()
         self._stages = Stages()
+        self._outbox = Outbox()
         self._names: dict[str, str] = {}  # unsent key -> job id
         self._inbox: deque[Received] = deque()
         self._unsent: list[str] = []  # keys of tasks to send once connected
@@ -83,7 +87,7 @@ class Session:
     @property
     def busy(self) -> bool:
         """Whether the next pump should come soon."""
-        return self.link.launch is not None or self.link.stopping or any(task.under_way for task in self.tasks.values())
+        return self.link.changing or any(task.under_way for task in self.tasks.values())
 
     @property
     def imported_seconds(self) -> float:
@@ -131,10 +135,6 @@ class Session:
         """Asks the server to end; a running job goes on at its next start."""
         self.link.stop()
         self.touch()
-
-    def ask(self, request: Request, on_answer: Callable[[Received], None] | None = None, timeout: float | None = None) -> None:
-        """Sends a request to the connected server; its answer comes at a later step."""
-        self.link.ask(request, on_answer, timeout)
 
     def task_of(self, mesh: bpy.types.Mesh) -> Task | None:
         """The task that a mesh waits for."""
@@ -211,16 +211,13 @@ class Session:
                 self._watch(task)
         self.touch()
 
-    def log_file(self) -> str:
-        """The server's log, or what a failed start said; empty where there is neither."""
-        return log_file(self.link.client)
-
     def close(self) -> None:
         """Ends the connection and forgets everything; the server and its jobs go on."""
         if bpy.app.timers.is_registered(_tick):
             bpy.app.timers.unregister(_tick)
         self._delivery.close()
         self._stages.close()
+        self._outbox.close()
         self.link.close()
         listeners = self.on_change, self.on_step
         self.__init__()
@@ -267,13 +264,18 @@ class Session:
         if self.connected:
             keys, self._unsent = self._unsent, []
             for key in keys:
-                task = self.tasks[key]
-                self.link.ask(task.request, lambda item, task=task: self._submitted(task, item), timeout=30.0)
+                self._outbox.put(key, self.tasks[key].request, self.link.far_file)
+            for key, request in self._outbox.take():
+                task = self.tasks.get(key)
+                if task is None:
+                    continue
+                if isinstance(request, GenesisError):
+                    task.error = request
+                else:
+                    self.link.ask(request, lambda item, task=task: self._submitted(task, item), timeout=30.0)
         elif self._unsent and self.link.launch is None and now > self.link.deadline:
             self._fail_unsent(
-                GenesisError(
-                    ErrorCode.NOT_CONNECTED, "The Genesis server does not answer.", "Start it again.", Remedy.START_SERVER
-                )
+                GenesisError(ErrorCode.NOT_CONNECTED, "The server does not answer.", "Start it again.", Remedy.START_SERVER)
             )
 
     def _take(self, item: Received) -> None:
@@ -347,7 +349,7 @@ class Session:
             )
             return True
         try:
-            task.delivered = self._delivery.step(task.info, meshes, task.title)
+            task.delivered = self._delivery.step(task.info, meshes, task.title, self.link.far_file)
         except GenesisError as error:
             task.error = error
         return True

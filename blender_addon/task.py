@@ -91,7 +91,7 @@ class Task:
             return "Starting Server" if starting else "Sending"
         if not connected:
             return "Waiting for Server"
-        left = f", {time_words(self.seconds_left)} left" if self.seconds_left >= 0.0 else ""
+        left = f", {time_words(self.seconds_left)}" if self.seconds_left >= 0.0 else ""
         if info.state == JobState.QUEUED:
             return f"Queued{left}"
         if info.state == JobState.FINISHED:

@@ -30,17 +30,17 @@ def resubmit(memory: GenesisMemory, title: str) -> None:
     """
     wanted = memory.settings.to_settings()
     values = flattened(wanted)
-    folder = Path(bpy.path.abspath(memory.asset))
-    if not folder.is_dir():
+    folder = memory.asset if memory.copy else str(Path(bpy.path.abspath(memory.asset)))
+    if not memory.copy and not Path(folder).is_dir():
         raise GenesisError(
             ErrorCode.BAD_ASSET,
             f"The asset's folder {folder} does not exist.",
             "Correct it under Asset Folder in the panel; the object itself is untouched.",
         )
     if all(name.startswith(BAKE) for name in memory.changed()):
-        request = Rebake(str(folder), {name: value for name, value in values.items() if name.startswith(BAKE)})
+        request = Rebake(folder, {name: value for name, value in values.items() if name.startswith(BAKE)})
     else:
-        request = Regenerate(str(folder), values)
+        request = Regenerate(folder, values)
     memory.job = session.submit(request, title)
     memory.store(wanted)
 

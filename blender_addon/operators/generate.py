@@ -56,9 +56,10 @@ class GENESIS_OT_generate(GenesisOperator):
         seeds = different_seeds(settings.seed, scene.variants)
         stack: bpy.types.Object | None = None
         for number, single in enumerate(variants(request, seeds) if len(seeds) > 1 else [request]):
-            mesh = waiting.add_mesh(single.asset, scene.size)
+            title = f"{name} {number + 1}" if single.group else name  # the folder has the seed in its name, which is long
+            mesh = waiting.add_mesh(title, scene.size)
             try:
-                mesh.genesis.job = session.submit(single, single.asset)
+                mesh.genesis.job = session.submit(single, title)
             except GenesisError:
                 bpy.data.meshes.remove(mesh)
                 raise

@@ -96,7 +96,7 @@ def log_end() -> str:
     """
     if session.connected and session.link.client.server.remote:
         return session.link.client.request(Log(lines=LOG_LINES)).text
-    path = session.log_file() or setup.log_file()
+    path = session.link.log_file() or setup.log_file()
     if not path or not Path(path).is_file():
         raise GenesisError(ErrorCode.NOT_CONNECTED, "There is no log yet.", "Start the server.", Remedy.START_SERVER)
     try:
@@ -125,6 +125,7 @@ class GENESIS_OT_open_preferences(GenesisOperator):
 
     bl_idname = "genesis.open_preferences"
     bl_label = "Open Preferences"
+    bl_options = {"INTERNAL"}
 
     def work(self, _context: bpy.types.Context) -> None:
         """Shows them."""

@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import bpy
 
 from .. import forecast_words, page, presets, rows, thumbnails
-from ..properties import GenesisMemory, GenesisScene, main_mesh
+from ..asset_mark import THUMBNAIL
+from ..properties import GenesisMemory, GenesisScene, main_mesh, memory_of
 from ..questions import questions
 from ..session import session
 from . import card, draw
@@ -130,7 +130,7 @@ def _draw_new(layout: bpy.types.UILayout, context: bpy.types.Context, scene: Gen
     text = "Generate" if scene.variants == 1 else f"Generate {scene.variants} Variants"
     row.operator("genesis.generate", text=text, icon="SHADERFX")
     item = context.active_object
-    if item is not None and item.type == "MESH" and scene.pictures and not main_mesh(item.data).genesis.job:
+    if item is not None and item.type == "MESH" and scene.pictures and memory_of(item) is None:
         layout.operator("genesis.texture_mesh", text=f"Texture {item.name}", icon="TEXTURE")
 
 
@@ -168,7 +168,7 @@ def _draw_preset(column: bpy.types.UILayout, scene: GenesisScene) -> None:
 def _draw_asset(layout: bpy.types.UILayout, context: bpy.types.Context, memory: GenesisMemory) -> None:
     item = context.active_object
     task = session.task_of(main_mesh(item.data)) if memory.job else None
-    icon = thumbnails.icon(Path(bpy.path.abspath(memory.asset)) / "thumbnail.png") if memory.asset else 0
+    icon = thumbnails.icon(memory.folder() / THUMBNAIL) if memory.asset else 0
     if icon:
         layout.template_icon(icon_value=icon, scale=5.0)
     _draw_shown(layout, item)
@@ -220,7 +220,7 @@ def _draw_queue(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
         return
     shown = context.window_manager.genesis_rows
     row = layout.row()
-    row.template_list("GENESIS_UL_jobs", "", shown, "jobs", shown, "active", rows=min(max(2, len(tasks)), 6))
+    row.template_list("GENESIS_UL_jobs", "", shown, "jobs", shown, "active", rows=min(len(tasks), 6))
     selected = session.tasks.get(shown.jobs[shown.active].name) if shown.active < len(shown.jobs) else None
     if len(tasks) > 1 and selected is not None:
         column = row.column(align=True)

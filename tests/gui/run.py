@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
 PICTURE = ROOT / "examples/cupcake.png"
 SHOTS = ROOT / "docs/images"
-TIME_LIMIT = 1200  # seconds for everything after the tree is there
+TIME_LIMIT = 2400  # seconds for everything after the tree is there
 PREPARE_LIMIT = 1800  # seconds to make the tree, once
 
 # Does each request of the script in Blender once, in order, until it is done. Pictures get few colours: they are for a page.

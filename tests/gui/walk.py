@@ -23,8 +23,8 @@ FOLDER = Path(JOB["folder"])
 MODULE = "bl_ext.user_default.genesis"
 TICK = 0.25  # seconds between looks at a condition
 SETTLE = 4  # ticks that a change of the window takes to be drawn
-PATIENCE = 120.0  # seconds for one condition
-GENERATE_BELOW_TOP = 321  # pixels from the top of the sidebar to Generate, with one picture and nothing unfolded
+PATIENCE = 500.0  # seconds for one condition
+GENERATE_BELOW_TOP = 345  # pixels from the top of the sidebar to Generate, with one picture and nothing unfolded
 drawing: dict[str, list[float]] = {}
 ticks: list[float] = []
 report = {"blender": bpy.app.version_string, "steps": []}
@@ -126,23 +126,13 @@ def time_drawing(panel, times):
     panel.draw = timed
 
 
-def unfold(*names):
-    """Folded panels, opened as a click on their header would."""
-    for name in names:
-        cls = getattr(bpy.types, name)
-        bpy.utils.unregister_class(cls)
-        cls.bl_options = set()
-        bpy.utils.register_class(cls)
-
-
-def generate_button():
-    """A click on Generate."""
+def click_below_top(pixels):
+    """A click in the sidebar, so many pixels below its top."""
     window, _, regions = view()
     region = regions["UI"]
     scale = bpy.context.preferences.system.ui_scale
-    x = region.x + region.width // 2
-    y = window.height - region.y - region.height + round(GENERATE_BELOW_TOP * scale)
-    return ask(f"click {x} {y}")
+    x = region.x + round(100 * scale)
+    return ask(f"click {x} {window.height - region.y - region.height + round(pixels * scale)}")
 
 
 def finished():
@@ -200,8 +190,12 @@ def walk():
     yield ask("click 400 632")
     yield settle()
     check(len(bpy.context.scene.genesis.pictures) == 1, "a dropped picture is in the list")
+    bpy.context.scene.genesis.preset = "draft"
+    yield settle()
+    yield lambda: addon("questions").questions.cutout(JOB["picture"], "auto") is not None
+    yield settle()
     yield shot("panel")
-    yield generate_button()
+    yield click_below_top(GENERATE_BELOW_TOP)
     yield lambda: session().tasks
     yield settle()
     yield shot("generating")
@@ -223,14 +217,19 @@ def walk():
     (item,) = results()
     look_at([item])
     bpy.context.window_manager.genesis.page = "ASSET"
-    unfold("GENESIS_PT_bake", "GENESIS_PT_object")
-    item.data.genesis.settings.bake.texture_size = 512
+    yield settle()
+    yield click_below_top(420)
+    item.data.genesis.settings.bake.texture_size = 1024
+    yield settle()
+    yield settle()
+    yield lambda: addon("questions").questions.forecast(item.data.genesis) is not None
     yield settle()
     yield shot("asset_settings", sidebar())
+    yield click_below_top(420)
     with in_view():
         check(bpy.ops.genesis.rebake() == {"FINISHED"}, "re-bake starts")
     yield finished
-    check(tuple(bpy.data.images[f"{item.name} base color"].size) == (512, 512), "re-bake changes the texture size")
+    check(tuple(bpy.data.images[f"{item.name} base color"].size) == (1024, 1024), "re-bake changes the texture size")
 
     bpy.context.window_manager.genesis.page = "NEW"
     scene = bpy.context.scene.genesis
