@@ -25,7 +25,11 @@ _owner = object()  # of the message bus subscription
 
 def shown_asset(context: bpy.types.Context) -> GenesisMemory | None:
     """The memory of the object that the panel shows; None where it shows the next new one."""
-    item = context.active_object
+    return shown_of(context.active_object)
+
+
+def shown_of(item: bpy.types.Object | None) -> GenesisMemory | None:
+    """The same for the active object of any window."""
     return memory_of(item) if item is not None and item.name != _new_beside else None
 
 

@@ -90,7 +90,7 @@ class Questions:
         self._looked = -LOOK_EVERY
 
     def step(self, now: float) -> None:
-        """Asks what is not known yet; once for each Blender window's scene."""
+        """Asks what is not known yet about what the first window shows."""
         if not session.connected:
             self.server, self.models = None, {}
             self._asked.clear()
@@ -100,10 +100,10 @@ class Questions:
             self._looked = now
             self._ask("server", AskServer(), self._hear_server)
             self._ask("models", AskModels(), self._hear_models)
-        scene = bpy.context.scene
-        if scene is not None:
-            self._ask_cutout(scene)
-        memory = page.shown_asset(bpy.context)
+        # a timer has no active object of its own, and no window either
+        window = next(iter(bpy.context.window_manager.windows), None) or bpy.context
+        self._ask_cutout(window.scene)
+        memory = page.shown_of(window.view_layer.objects.active)
         if memory is not None and memory.imported and not memory.job:
             self._ask_forecast(memory, now)
 

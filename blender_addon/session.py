@@ -39,6 +39,7 @@ from .link import Link
 from .outbox import Outbox
 from .stages import Stages
 from .task import UNSENT, Task
+from .ticker import Ticker
 
 if TYPE_CHECKING:
     from genesis_server.protocol.client import Received
@@ -63,6 +64,7 @@ class Session:
         self.error: GenesisError | None = None
         self.on_change: list[Callable[[], None]] = []
         self.on_step: list[Callable[[float], None]] = []
+        self._ticker = Ticker(self._tick, self._stumbled)
         self._delivery = Delivery()
         self._stages = Stages()
         self._outbox = Outbox()
@@ -122,11 +124,7 @@ class Session:
         self.touch()
 
     def start(self) -> None:
-        """Starts the server without waiting for it.
-
-        Raises:
-            GenesisError: where it cannot be started.
-        """
+        """Starts the server without waiting for it; raises a GenesisError where it cannot be started."""
         self.error = None
         self.link.start()
         self.touch()
@@ -213,8 +211,7 @@ class Session:
 
     def close(self) -> None:
         """Ends the connection and forgets everything; the server and its jobs go on."""
-        if bpy.app.timers.is_registered(_tick):
-            bpy.app.timers.unregister(_tick)
+        self._ticker.stop()
         self._delivery.close()
         self._stages.close()
         self._outbox.close()
@@ -274,9 +271,8 @@ class Session:
                 else:
                     self.link.ask(request, lambda item, task=task: self._submitted(task, item), timeout=30.0)
         elif self._unsent and self.link.launch is None and now > self.link.deadline:
-            self._fail_unsent(
-                GenesisError(ErrorCode.NOT_CONNECTED, "The server does not answer.", "Start it again.", Remedy.START_SERVER)
-            )
+            words = "The server does not answer.", "Start it again."
+            self._fail_unsent(GenesisError(ErrorCode.NOT_CONNECTED, *words, Remedy.START_SERVER))
 
     def _take(self, item: Received) -> None:
         self._changed = True
@@ -384,16 +380,18 @@ class Session:
     def touch(self) -> None:
         """Something has changed: draw it, and see that the timer runs."""
         self._changed = True
-        if not bpy.app.timers.is_registered(_tick):
-            bpy.app.timers.register(_tick, first_interval=0.0, persistent=True)
+        self._ticker.start()
 
+    def _tick(self, now: float) -> float | None:
+        self.pump(now)
+        if self.busy:
+            return BUSY_INTERVAL
+        return IDLE_INTERVAL if self.link.client is not None else None
 
-def _tick() -> float | None:
-    """Blender's timer: pumps, and ends itself when there is nothing to listen to."""
-    session.pump(time.monotonic())
-    if session.busy:
-        return BUSY_INTERVAL
-    return IDLE_INTERVAL if session.link.client is not None else None
+    def _stumbled(self, error: Exception) -> float:
+        words = f"Something went wrong that should not: {error}", "Please report it with Blender's console."
+        self.error = GenesisError(ErrorCode.INTERNAL, *words, Remedy.OPEN_LOG)
+        return IDLE_INTERVAL
 
 
 session = Session()

@@ -60,6 +60,7 @@ class GENESIS_OT_allow_online(GenesisOperator):
 
     bl_idname = "genesis.allow_online"
     bl_label = "Allow Online Access"
+    bl_options = {"INTERNAL"}
 
     save: BoolProperty(default=True, options={"HIDDEN", "SKIP_SAVE"})
 

@@ -199,6 +199,14 @@ def walk():
     yield lambda: session().tasks
     yield settle()
     yield shot("generating")
+    (item,) = bpy.data.objects
+    look_at([item])
+    yield lambda: any(polygon.loop_total == 4 for polygon in item.data.polygons[:1]) or finished()
+    yield settle()
+    yield shot("placeholder_voxels")
+    yield lambda: any(polygon.loop_total == 3 for polygon in item.data.polygons[:1]) or finished()
+    yield settle()
+    yield shot("placeholder_shape")
     yield finished
     (item,) = results()
     report["import_ms"] = round(1000 * session().imported_seconds, 1)
