@@ -40,6 +40,7 @@ REQUEST_TIMEOUT = 5.0  # seconds; the server answers in milliseconds
 WORKER_TIMEOUT = 90.0  # for what a worker answers, which may have to start first
 _ASKS_WORKER = (CutOut, Estimate)
 PING_AFTER = 1.0  # seconds of silence before the client asks whether the server is there
+SPEAK_EVERY = 5.0  # seconds after which it also says that it is here itself, however much it hears
 PONG_WITHIN = 5.0  # seconds; longer than a busy machine ever delays the supervisor
 RECONNECT_EVERY = 1.0  # seconds between looks at the connection file while there is no server
 HEARTBEAT_MS, HEARTBEAT_TIMEOUT_MS = 1000, 3000
@@ -72,7 +73,7 @@ class Client:
         self._queue: deque[Received] = deque()
         self._watched: dict[str, Watch] = {}
         self._far = ""  # address of a server on another machine
-        self._heard = self._tried = 0.0
+        self._heard = self._spoke = self._tried = 0.0
 
     @property
     def connected(self) -> bool:
@@ -198,7 +199,8 @@ class Client:
         except zmq.Again:
             self.close_socket()
             raise _lost() from None
-        self._pending[request_id] = time.monotonic() + timeout
+        self._spoke = time.monotonic()
+        self._pending[request_id] = self._spoke + timeout
         return request_id
 
     def _receive(self, timeout: float) -> None:
@@ -241,7 +243,7 @@ class Client:
             if now > deadline:
                 del self._pending[request_id]
                 self._queue.append(Received(request_id, Failure(_no_answer(self._far).to_json())))
-        if now - self._heard > PING_AFTER and not self._own:
+        if (now - self._heard > PING_AFTER or now - self._spoke > SPEAK_EVERY) and not self._own:
             self._own.add(self._send(Ping(), PONG_WITHIN))
 
 

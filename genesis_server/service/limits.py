@@ -16,6 +16,8 @@ class Limits:
         start_seconds: until a worker must be ready; loading torch from a cold disk takes a minute.
         grace: seconds a cancelled job has to stop by itself; a sampler step of the large model on a CPU takes longer, a
             killed one loses only its unfinished stage.
+        client_silence: seconds without a word from any client after which nobody is there any more; clients speak every
+            five seconds, but a Blender that is busy says nothing for a while.
         idle_unload: seconds without a job after which the model leaves memory, unless a client says otherwise; 0 for never.
         silence: seconds without any event after which a job counts as hanging; baking 8192 px on a slow machine takes minutes.
     """
@@ -26,6 +28,7 @@ class Limits:
     grace: float = 10.0
     silence: float = 1800.0
     idle_unload: float = 600.0
+    client_silence: float = 30.0
 
 
 DEFAULT_LIMITS = Limits()

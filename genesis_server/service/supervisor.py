@@ -138,7 +138,7 @@ class Supervisor:
         self._questions = Questions(self._endpoint)
         self._previews: dict[str, list[bytes]] = {}  # of the running job, by kind
         self._sequences: dict[str, int] = {}
-        self._parent_seen = time.monotonic()
+        self._parent_seen = self._client_heard = time.monotonic()
         self._stopping = False
         log(logging.INFO, f"Genesis {__version__} serves at {self._endpoint.address} as process {os.getpid()}")
         for job in self._store.running():  # when the last server ended without a word
@@ -154,6 +154,7 @@ class Supervisor:
                 self._dispatch()
                 poller.poll(TICK * 1000)
                 for peer, frames in self._endpoint.receive():
+                    self._client_heard = time.monotonic()
                     self._serve(peer, frames)
                 while self._inbox.poll(0):
                     number, line, *frames = self._inbox.recv_multipart()
@@ -370,8 +371,11 @@ class Supervisor:
         now = time.monotonic()
         if self._parent is not None and now - self._parent_seen > PARENT_EVERY:
             self._parent_seen = now
-            if not process_alive(self._parent):
-                log(logging.INFO, f"process {self._parent}, for which this server was started, is gone")
+            # another Blender may have found this server meanwhile, and goes on using it
+            if not process_alive(self._parent) and now - self._client_heard > self._limits.client_silence:
+                log(
+                    logging.INFO, f"process {self._parent}, for which this server was started, is gone, and nobody else is here"
+                )
                 self.stop()
         for lane in self._lanes:
             lane.look_at_clocks(now)

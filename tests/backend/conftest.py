@@ -10,16 +10,9 @@ import types
 from pathlib import Path
 
 import pytest
+from small_wheels import MODULES, server_wheel, wheel
 
 ROOT = Path(__file__).resolve().parents[2]
-MODULES = {
-    "torch": "class cuda:\n    is_available = staticmethod(lambda: False)\n__version__ = '9.9.9'\n",
-    "transformers": "",
-    "cv2": "",
-    "warp": "",
-    "scipy": "",
-    "zmq": "",
-}
 
 
 @pytest.fixture(scope="session")
@@ -38,27 +31,6 @@ def no_pip_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     for name in [name for name in os.environ if name.startswith("PIP_") and name != "PIP_CONFIG_FILE"]:
         monkeypatch.delenv(name)
-
-
-def wheel(folder: Path, name: str, release: str, files: dict[str, str]) -> Path:
-    """A pure wheel."""
-    sys.path.insert(0, str(ROOT))
-    from build_addon import write_wheel
-
-    info = f"{name}-{release}.dist-info"
-    content = {path: text.encode() for path, text in files.items()}
-    content[f"{info}/METADATA"] = f"Metadata-Version: 2.1\nName: {name}\nVersion: {release}\n".encode()
-    content[f"{info}/WHEEL"] = b"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-    path = folder / f"{name}-{release}-py3-none-any.whl"
-    write_wheel(path, content, info)
-    return path
-
-
-def server_wheel(folder: Path, release: str) -> Path:
-    """A server that can be imported and does nothing."""
-    files = {"genesis_server/__init__.py": f"__version__ = '{release}'\n", "native_ext/__init__.py": ""}
-    files |= {"genesis_server/protocol/__init__.py": "", "genesis_server/protocol/messages.py": ""}
-    return wheel(folder, "genesis_server", release, files)
 
 
 @pytest.fixture

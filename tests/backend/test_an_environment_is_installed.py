@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import server_wheel
+from small_wheels import server_wheel
 
 from genesis_server.protocol.errors import ErrorCode, Remedy
 

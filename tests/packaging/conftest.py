@@ -9,11 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).resolve().parents[2]
-PLATFORMS = ("windows-x64", "linux-x64", "macos-arm64")
-HERE = {"linux": "linux-x64", "win32": "windows-x64", "darwin": "macos-arm64"}[sys.platform]
-BUILD_TIMEOUT = 600  # seconds; the wheels may have to be downloaded
+from places import BUILD_TIMEOUT, PLATFORMS, ROOT
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from conftest import HERE, PLATFORMS, ROOT
+from places import HERE, PLATFORMS, ROOT
 
 MAX_SIZE = 10_000_000  # bytes of a zip without weights
 

@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from conftest import BUILD_TIMEOUT, HERE, ROOT
+from places import BUILD_TIMEOUT, HERE, ROOT
 
 TIMEOUT = 180  # seconds for Blender
 # runs in Blender, as a user who adds the URL and presses Install; the last line of its output is the report

@@ -22,7 +22,7 @@ if __name__ == "__main__":
     parser.add_argument("--bind")
     parser.add_argument("--key-file", type=Path)
     options = parser.parse_args()
-    limits = Limits(attempts=2, starts=2, grace=0.5, silence=options.silence)
+    limits = Limits(attempts=2, starts=2, grace=0.5, silence=options.silence, client_silence=1.0)
     host, port = parse_bind(options.bind) if options.bind else (LOCAL.host, 0)
     access = Access(host, options.key_file)
     serve(options.connection_file, port, options.parent, (sys.executable, options.worker), limits, access)

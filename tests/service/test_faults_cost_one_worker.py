@@ -7,11 +7,13 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from running_server import PATIENCE
 
+from genesis_server.protocol import client as client_module
 from genesis_server.protocol.connection import process_alive
 from genesis_server.protocol.errors import ErrorCode, Remedy
 from genesis_server.protocol.messages import JobState, ListJobs, Retry, Status, Watch
@@ -122,6 +124,22 @@ def worker_pid(server) -> int:
 
 def log_of(server) -> str:
     return (server.folder / "genesis.log").read_text("utf-8")
+
+
+def test_the_server_stays_for_another_client_when_its_parent_is_gone_and_ends_after_that_one(start, monkeypatch) -> None:
+    monkeypatch.setattr(client_module, "SPEAK_EVERY", 0.3)
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as parent:
+        server = start(parent=parent.pid)
+        server.client.request(Watch())
+        job = server.submit("slow")
+        server.until_step(job)
+        parent.communicate(b"\n", timeout=PATIENCE)
+    deadline = time.monotonic() + 4.0  # four times as long as a silent server would stay
+    while time.monotonic() < deadline:
+        server.client.wait(0.2)
+    assert server.launch.process.poll() is None
+    server.client.close()
+    assert server.launch.process.wait(10) == 0
 
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs to look into a process")
