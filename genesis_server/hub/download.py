@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from genesis_server.hub.catalog import CATALOG, IMAGE_ENCODER, MINI, RemoteFile, Repository, pinned_revision
+from genesis_server.hub.catalog import CATALOG, IMAGE_ENCODER, MINI, TRELLIS, RemoteFile, Repository, pinned_revision
 from genesis_server.hub.locate import ENCODER_VARIABLE, HUB_ID, Source, missing, open_repository, open_source
 from genesis_server.protocol.errors import ErrorCode, GenesisError, Remedy
 
@@ -82,10 +82,11 @@ def download(model_id: str, on_progress: OnProgress | None = None) -> Path:
 def verify(model_id: str, on_progress: OnProgress | None = None) -> list[str]:
     """Read every weight file and compare digests; the names of files that are missing or differ.
 
-    Files whose digest is not published (a folder's, another repository's) are only checked for being there.
+    Files whose digest is not published (another repository's, or other than published ones in a folder) are checked for
+    being there and whole.
     """
     if not _is_remote(model_id):
-        return [] if path(model_id) else []
+        return _verify_folder(path(model_id), on_progress)
     problems = []
     for repository in _repositories(model_id):
         source = open_repository(repository.id)
@@ -99,6 +100,37 @@ def verify(model_id: str, on_progress: OnProgress | None = None) -> list[str]:
             elif file.sha256 and _sha256(found) != file.sha256:
                 problems.append(f"{name} differs from the published file")
     return problems
+
+
+def _verify_folder(folder: Path, on_progress: OnProgress | None) -> list[str]:
+    """Problems of every weight file below a folder: cut short, or named like a published one and different from it."""
+    published = {file.path: file.sha256 for repository in CATALOG[TRELLIS] for file in repository.files if file.sha256}
+    problems = []
+    for found in sorted(folder.rglob("*.safetensors")):
+        name = found.relative_to(folder).as_posix()
+        if on_progress:
+            on_progress(name, 0, found.stat().st_size)
+        digest = published.get("/".join(name.split("/")[-2:])) if "ckpts/" in name else None
+        if not _is_whole(found):
+            problems.append(f"{name} is cut short or damaged")
+        elif digest and _sha256(found) != digest:
+            problems.append(f"{name} differs from the published file")
+    return problems
+
+
+def _is_whole(file: Path) -> bool:
+    """Whether a safetensors file has a readable header and exactly the bytes that it announces."""
+    size = file.stat().st_size
+    with file.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        if size < 8 or length > size - 8:
+            return False
+        try:
+            header = json.loads(stream.read(length))
+            ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError):
+            return False
+    return size == 8 + length + max(ends, default=0)
 
 
 def path(model_id: str) -> Path:

@@ -34,6 +34,7 @@ from genesis_server.networks.registry import load_checkpoint
 from genesis_server.networks.residence import HostCopy
 from genesis_server.pipeline.background import BackgroundRemover, NetworkRemover, PlainRemover, Removal
 from genesis_server.pipeline.config import CONFIG_FILE, TEXTURING_CONFIG_FILE, ModelConfig
+from genesis_server.pipeline.device import choose_device
 from genesis_server.pipeline.memory import (
     BUDGET_VARIABLE,
     LADDER,
@@ -114,11 +115,12 @@ class Model:
         """The model of an id (`mini`, a folder, a downloaded Hub id); its networks are read when first used.
 
         Args:
-            device: default the GPU where there is one, else the CPU.
+            device: default the GPU where there is one, else the CPU for models that are small enough.
             config_file: `pipeline.json` or `texturing_pipeline.json`.
 
         Raises:
-            GenesisError: MODEL_MISSING naming the file that is not here, BAD_MODEL for a damaged configuration.
+            GenesisError: MODEL_MISSING naming the file that is not here, BAD_MODEL for a damaged configuration, GPU_UNUSABLE
+                for a large model without a GPU.
         """
         source = open_source(model_id)
         config = ModelConfig.read(source.require(config_file))
@@ -136,8 +138,8 @@ class Model:
         remover = find_remover(os.environ.get(REMOVER_VARIABLE, "") or config.remover)
         if remover is not None:
             loaders[REMOVER] = partial(_load_remover, remover[1])
-        device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         sizes = {role: weights.stat().st_size for role, (_, weights) in pairs.items()}
+        device = choose_device(sum(sizes.values()), source.id) if device is None else torch.device(device)
         return cls(
             source.identity([source.require(config_file), *used]),
             config,

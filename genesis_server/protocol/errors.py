@@ -26,6 +26,7 @@ class ErrorCode(StrEnum):
     BAD_MESH = "bad_mesh"
     GPU_LOST = "gpu_lost"
     OUT_OF_MEMORY = "out_of_memory"
+    GPU_UNUSABLE = "gpu_unusable"
     DISK_FULL = "disk_full"
     NO_PERMISSION = "no_permission"
     CANCELLED = "cancelled"
