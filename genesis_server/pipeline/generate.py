@@ -41,6 +41,7 @@ from genesis_server.report.render import render_thumbnail
 
 STAGES = ("cutout", "structure", "shape", "texture", "voxels", "mesh")
 STRUCTURE_FILE, SHAPE_FILE, TEXTURE_FILE = "structure.safetensors", "shape.safetensors", "texture.safetensors"
+EXACT = "float32"  # of `GenerateSettings.texture_precision`
 VOXELS_FILE, MODEL_FILE, THUMBNAIL_FILE = "ovoxel.vxz", "model.glb", "thumbnail.png"
 
 
@@ -123,7 +124,11 @@ def wanted_keys(asset: Asset, model: Model | None) -> dict[str, str]:
                 **settings.structure.overrides(),
             },
             "shape": settings.shape.overrides(),
-            "texture": {"seed": settings.texture_seed, **settings.texture.overrides()},
+            "texture": {
+                "seed": settings.texture_seed,
+                **({"precision": EXACT} if settings.texture_precision == EXACT else {}),
+                **settings.texture.overrides(),
+            },
             "voxels": {},
         }
         above = ""
@@ -241,6 +246,7 @@ class _Generation:
             self._tokens(),
             self._texture_generator(shape),
             self._sampling("texture", self.settings.texture),
+            self.settings.texture_precision == EXACT,
         )
         _save_latent(self._texture, writer, TEXTURE_FILE)
 

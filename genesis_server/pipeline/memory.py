@@ -75,11 +75,16 @@ class Network:
 
     args: Mapping[str, Any]
     weights: int
+    scale: int = 1  # bytes of a value over those of half precision
+
+    def doubled(self) -> Network:
+        """The same in float32."""
+        return Network(self.args, 2 * self.weights, 2 * self.scale)
 
     def peak(self, rung: Rung, work: Work) -> int:
         """Bytes at its widest moment, other networks not counted."""
         if "num_heads" in self.args or "num_head_channels" in self.args:
-            return _flow_weights(self, rung) + _flow_work(self.args, rung, work)
+            return _flow_weights(self, rung) + self.scale * _flow_work(self.args, rung, work)
         if "up_block_type" in self.args:
             return self.weights + _decoder_work(self.args, rung, work)
         return self.weights + _OTHER_WORK
@@ -97,12 +102,20 @@ class MemoryPlan:
     """
 
     def __init__(self, networks: Mapping[str, Network], budget: int | None) -> None:
-        self._networks, self.budget = networks, budget
+        self._networks, self.budget = dict(networks), budget
         self.floor = 0  # rungs below are barred
 
     def knows(self, role: str) -> bool:
         """Whether anything can be said about a network."""
         return role in self._networks
+
+    def network(self, role: str) -> Network:
+        """What counts about a role's network."""
+        return self._networks[role]
+
+    def add(self, role: str, network: Network) -> None:
+        """Another network that may be used; it counts only while it is."""
+        self._networks[role] = network
 
     def rung(self, role: str, work: Work) -> Rung:
         """How to run a network now: the first way that fits, or the last there is."""
@@ -113,7 +126,8 @@ class MemoryPlan:
 
     def predict(self, role: str, rung: Rung, work: Work) -> int:
         """Bytes at the widest moment of that use."""
-        others = sum(item.weights for name, item in self._networks.items() if name != role) if rung.resident else 0
+        named = [item for name, item in self._networks.items() if name != role and " " not in name]
+        others = sum(item.weights for item in named) if rung.resident else 0
         return OVERHEAD + others + self._networks[role].peak(rung, work)
 
     def step_down(self) -> bool:
@@ -187,7 +201,9 @@ def _flow_weights(network: Network, rung: Rung) -> int:
     if not rung.stream:
         return network.weights
     c, hidden, blocks = _widths(network.args)
-    passing = 2 * (5 * c * c + 2 * c * hidden)  # of one block, in half precision: qkv, both outputs less one, query, MLP
+    passing = (
+        2 * network.scale * (5 * c * c + 2 * c * hidden)
+    )  # of one block, in half precision: qkv, both outputs less one, query, MLP
     return max(network.weights - blocks * passing, 0) + 2 * passing
 
 

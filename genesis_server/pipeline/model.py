@@ -56,7 +56,7 @@ REMOVER = "rembg_model"
 
 _PATCH, _OTHER_TOKENS = 16, 5  # of the image encoder: pixels of a patch, class and register tokens
 
-Loader = Callable[[torch.device], nn.Module]
+Loader = Callable[..., nn.Module]  # of a device, and for checkpoints `dtype`
 
 
 class Use(NamedTuple):
@@ -196,16 +196,20 @@ class Model:
         return peak
 
     @contextmanager
-    def use(self, role: str, work: Work | None = None) -> Iterator[Use]:
+    def use(self, role: str, work: Work | None = None, exact: bool = False) -> Iterator[Use]:
         """A role's network on the device, for the length of a `with` block, and how it is to be run.
 
         Args:
             work: what it is about to do; None for little.
+            exact: in float32 throughout, where a GPU would use half precision.
         """
+        if role not in self._loaders:
+            raise GenesisError(ErrorCode.BAD_MODEL, f"The model has no {role}.", f"It has {', '.join(self._loaders)}.")
+        load = self._loaders[role]
+        if exact and self.device.type == "cuda":
+            role, load = self._exact_variant(role), partial(load, dtype=torch.float32)
         if role not in self._loaded:
-            if role not in self._loaders:
-                raise GenesisError(ErrorCode.BAD_MODEL, f"The model has no {role}.", f"It has {', '.join(self._loaders)}.")
-            self._loaded[role] = self._loaders[role](self.device)
+            self._loaded[role] = load(self.device)
         network = self._loaded[role]
         if self.device.type != "cuda":
             yield from self._use_on_host(network)
@@ -231,6 +235,13 @@ class Model:
     def save_memory(self) -> bool:
         """After memory ran out: run in the next smaller way from now on; False when there is none."""
         return self.device.type == "cuda" and self.memory.step_down()
+
+    def _exact_variant(self, role: str) -> str:
+        """Name under which a network in float32 is kept and counted: everything of it has twice the size."""
+        name = f"{role} float32"
+        if self.memory.knows(role):
+            self.memory.add(name, self.memory.network(role).doubled())
+        return name
 
     def _use_on_host(self, network: nn.Module) -> Iterator[Use]:
         if not self.low_vram:
@@ -300,8 +311,8 @@ class _LazyRemover:
             return NetworkRemover(self._model.remover_name, network, self._model.device).remove(picture)
 
 
-def _load_pair(stem: Path, device: torch.device) -> nn.Module:
-    return load_checkpoint(stem, device)
+def _load_pair(stem: Path, device: torch.device, dtype: torch.dtype | None = None) -> nn.Module:
+    return load_checkpoint(stem, device, dtype)
 
 
 def _load_encoder(folder: Path, device: torch.device) -> nn.Module:

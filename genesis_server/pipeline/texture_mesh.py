@@ -160,7 +160,12 @@ class _Texturing:
                     "model": self.model.remover_name,
                 },
                 "shape": {"model": self.model.identity, "resolution": self.plan.resolution},
-                "texture": {"seed": self._seed(), "multi_view": settings.multi_view, **settings.texture.overrides()},
+                "texture": {
+                    "precision": settings.texture_precision,
+                    "seed": self._seed(),
+                    "multi_view": settings.multi_view,
+                    **settings.texture.overrides(),
+                },
                 "voxels": {},
             }
             for stage in STAGES[:-1]:
@@ -190,7 +195,8 @@ class _Texturing:
             self.settings.multi_view,
             partial(self.progress.step, "texture"),
         )
-        texture = sample_texture(self.model, self.plan, shape, [self._tokens()], seeded(self._seed()), sampling)
+        exact = self.settings.texture_precision == "float32"
+        texture = sample_texture(self.model, self.plan, shape, [self._tokens()], seeded(self._seed()), sampling, exact)
         _save(texture, writer, TEXTURE_FILE)
 
     def _decode(self, writer: StageWriter) -> None:

@@ -111,6 +111,13 @@ def test_after_memory_ran_out_the_lower_ways_are_barred() -> None:
     assert not plan.step_down()
 
 
+def test_float32_counts_twice() -> None:
+    plan = MemoryPlan(PUBLISHED, None)
+    half = plan.network("tex_slat_flow_model_1024")
+    for rung in LADDER[1:]:
+        assert half.doubled().peak(rung, LARGE) == 2 * half.peak(rung, LARGE)
+
+
 def test_expected_cells_cover_the_measured_ones() -> None:
     assert expected_cells(32) >= 6046 and expected_cells(64) >= 24700
 
@@ -185,7 +192,7 @@ def test_a_rung_reaches_the_networks(tiny_model: Path, monkeypatch: pytest.Monke
     use, seen = Model.use, []
 
     @contextmanager
-    def tiled(self: Model, role: str, work: Work | None = None):
+    def tiled(self: Model, role: str, work: Work | None = None, exact: bool = False):
         with use(self, role, work) as used:
             seen.append(work)
             yield used._replace(rung=Rung(tiles=3))
