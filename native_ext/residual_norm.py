@@ -67,16 +67,17 @@ def reference(
     return h, normal.to(h.dtype) * scale.unsqueeze(1) + shift.unsqueeze(1)
 
 
-def norm_silu(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float = 1e-6) -> Tensor:
+def norm_silu(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float = 1e-6, overwrite: bool = False) -> Tensor:
     """`SiLU(LN(x) * weight + bias)` on `[N, C]`, without gradient.
 
     Args:
         weight, bias: float32 `[C]`, or None for neither.
+        overwrite: the result may take the place of x.
     """
     if infers_with_kernel(x) and x.shape[-1] <= WIDEST:
         from native_ext import residual_norm_triton
 
-        return residual_norm_triton.norm(x, weight, bias, eps, silu=True)
+        return residual_norm_triton.norm(x, weight, bias, eps, silu=True, overwrite=overwrite)
     return F.silu(F.layer_norm(_wide(x), x.shape[-1:], weight, bias, eps).to(x.dtype))
 
 

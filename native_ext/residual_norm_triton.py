@@ -30,10 +30,10 @@ def residual_norm(
     return updated, out
 
 
-def norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, silu: bool) -> Tensor:
+def norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, silu: bool, overwrite: bool = False) -> Tensor:
     """See `native_ext.residual_norm.norm`."""
     x = x.contiguous()
-    out = torch.empty_like(x)
+    out = x if overwrite else torch.empty_like(x)
     _launch(x, None, None, None, weight, bias, x, out, max(1, x.numel() // x.shape[-1]), eps, silu)
     return out
 

@@ -43,28 +43,6 @@ class ProjectedContext:
         joined = zip(self.blocks, other.blocks, strict=True)
         return ProjectedContext(tuple(a._replace(constant=b.constant, blind=a.blind + b.blind) for a, b in joined))
 
-    @property
-    def shape(self) -> tuple[object, ...]:
-        """What decides how a pass computes with it."""
-        first = self.blocks[0]
-        sizes = None if first.keys_values is None else tuple(first.keys_values[0].shape)
-        return (sizes, None if first.mask is None else tuple(first.mask.shape), first.blind)
-
-    def clone(self) -> ProjectedContext:
-        """The same in memory of its own."""
-        return ProjectedContext(
-            tuple(block._replace(**{n: _cloned(v) for n, v in block._asdict().items()}) for block in self.blocks)
-        )
-
-    def copy_(self, other: ProjectedContext) -> None:
-        """Take the values of another one of the same shape."""
-        for mine, theirs in zip(self.blocks, other.blocks, strict=True):
-            if mine.keys_values is not None:
-                torch._foreach_copy_(list(mine.keys_values), list(theirs.keys_values))
-            for name in ("mask", "constant"):
-                if getattr(mine, name) is not None:
-                    getattr(mine, name).copy_(getattr(theirs, name))
-
 
 Condition = Tensor | list[Tensor] | ProjectedContext
 
@@ -201,12 +179,6 @@ def pad_context(cond: Tensor | list[Tensor]) -> tuple[Tensor, Tensor | None]:
         return tokens, None
     exists = torch.arange(tokens.shape[1])[None] < torch.tensor(lengths)[:, None]
     return tokens, exists[:, None, None].to(tokens.device)
-
-
-def _cloned(value: object) -> object:
-    if isinstance(value, Tensor):
-        return value.clone()
-    return tuple(item.clone() for item in value) if isinstance(value, tuple) else value
 
 
 def _check_batch(samples: int, conditions: int) -> None:

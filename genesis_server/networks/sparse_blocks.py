@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from genesis_server.networks.norms import LayerNorm32, plain_layer_norm
 from genesis_server.sparse.resample import channel_to_space, coarsen, space_to_channel, subdivide
-from genesis_server.sparse.tensor import SparseTensor
+from genesis_server.sparse.tensor import Level, Refinement, SparseTensor
+from native_ext.child_skip import add_child_skip_
 from native_ext.fast import infers_with_kernel
 from native_ext.residual_norm import norm, norm_silu
 from native_ext.submanifold_conv import child_conv, submanifold_conv
@@ -22,10 +23,11 @@ from native_ext.submanifold_conv import child_conv, submanifold_conv
 _MLP_ROWS = 1 << 18  # rows of a feed-forward at a time: 268 MB of hidden values at the width 128, where rows are many
 
 
-def silu_norm(x: Tensor, affine: LayerNorm32 | None = None) -> Tensor:
-    """SiLU of the layer norm of `[N, C]`, with or without weight and bias."""
+def silu_norm(x: Tensor, affine: LayerNorm32 | None = None, overwrite: bool = False) -> Tensor:
+    """SiLU of the layer norm of `[N, C]`, with or without weight and bias; with `overwrite`, x may be lost."""
     if infers_with_kernel(x):
-        return norm_silu(x, *((None, None) if affine is None else (affine.weight, affine.bias)))
+        weight, bias = (None, None) if affine is None else (affine.weight, affine.bias)
+        return norm_silu(x, weight, bias, overwrite=overwrite)
     return F.silu(plain_layer_norm(x) if affine is None else affine(x))
 
 
@@ -118,17 +120,21 @@ class SparseResBlockC2S3d(nn.Module):
         refinement = subdivide(x.level, mask)
         h = x.replace(silu_norm(x.feats, self.norm1))
         if infers_with_kernel(h.feats):
-            order = x.level.child_order(refinement)
-            h = SparseTensor(child_conv(h.feats, self.conv1.weight, self.conv1.bias, order), refinement.fine)
+            h = SparseTensor(self._children(h.feats, refinement, x.level), refinement.fine)
         else:
             h = channel_to_space(self.conv1(h), refinement)
-        h = self.conv2(h.replace(silu_norm(h.feats)))
-        skip = channel_to_space(x, refinement).feats
+        h = h.replace(silu_norm(h.feats, overwrite=True))
+        h = self.conv2(h)
         if not torch.is_grad_enabled():
-            h.feats.unflatten(1, (-1, self.repeats)).add_(skip.unsqueeze(-1))
+            add_child_skip_(h.feats, x.feats, refinement.slots)
             return h
+        skip = channel_to_space(x, refinement).feats
         repeated = skip.unsqueeze(-1).expand(-1, -1, self.repeats).flatten(1)  # its gradient is a sum, not additions
         return h.replace(h.feats + repeated)
+
+    def _children(self, feats: Tensor, refinement: Refinement, level: Level) -> Tensor:
+        """The first convolution, for the children that exist only: `[N, C']`."""
+        return child_conv(feats, self.conv1.weight, self.conv1.bias, level.child_order(refinement))
 
 
 PLAIN_BLOCKS = {"SparseConvNeXtBlock3d": SparseConvNeXtBlock3d}

@@ -14,6 +14,7 @@ from genesis_server.networks.tiles import decode_tiles, make_tiles
 from genesis_server.protocol.errors import ErrorCode, GenesisError
 from genesis_server.sparse.resample import subdivide
 from genesis_server.sparse.tensor import SparseTensor
+from native_ext.residual_norm import norm
 
 _OUTPUT_ROWS = 1 << 19
 
@@ -178,9 +179,10 @@ class SparseUnetVaeDecoder(nn.Module):
 
     def _output(self, h: SparseTensor, dtype: torch.dtype) -> SparseTensor:
         """Norm and output layer in `dtype`; without gradient in parts, because the finest level in float32 is large."""
-        parts = [h.feats] if torch.is_grad_enabled() else h.feats.split(_OUTPUT_ROWS)
-        rows = torch.cat([self.output_layer(plain_layer_norm(part.to(dtype), FINAL_EPS)) for part in parts])
-        return h.replace(rows)
+        if torch.is_grad_enabled():
+            return h.replace(self.output_layer(plain_layer_norm(h.feats.to(dtype), FINAL_EPS)))
+        parts = h.feats.split(_OUTPUT_ROWS)
+        return h.replace(torch.cat([self.output_layer(norm(part.to(dtype), None, None, FINAL_EPS)) for part in parts]))
 
     def upsample(self, x: SparseTensor, levels: int) -> Tensor:
         """int32 `[N', 4]` voxels at the entry of level `levels`, in (0, number of levels); nothing after is computed."""

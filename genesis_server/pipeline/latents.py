@@ -105,7 +105,7 @@ def run_sampler(
     samples = noise.shape[0] if level is None else level.batch_size
     views, negative = conditioning.batched(samples)
     project = getattr(network, "project_context", lambda tokens: tokens)
-    velocity = NetworkVelocity(network, level, known, used.graphs)
+    velocity = NetworkVelocity(network, level, known)
     with torch.inference_mode():
         keep = project if used.rung.keep_context else lambda tokens: tokens
         positive, unguided = [keep(view.to(noise.device)) for view in views], project(negative.to(noise.device))

@@ -29,7 +29,6 @@ from genesis_server.hub.locate import (
     missing,
     open_source,
 )
-from genesis_server.networks.pass_graph import PassGraphs
 from genesis_server.networks.registry import load_checkpoint
 from genesis_server.networks.residence import HostCopy
 from genesis_server.pipeline.background import BackgroundRemover, NetworkRemover, PlainRemover, Removal
@@ -60,11 +59,10 @@ Loader = Callable[..., nn.Module]  # of a device, and for checkpoints `dtype`
 
 
 class Use(NamedTuple):
-    """A network ready to run, how it is to be run, and the passes recorded of it where it stays on a GPU."""
+    """A network ready to run, and how it is to be run."""
 
     network: nn.Module
     rung: Rung
-    graphs: PassGraphs | None = None
 
 
 class Model:
@@ -104,7 +102,6 @@ class Model:
         self._loaders = loaders
         self._loaded: dict[str, nn.Module] = {}
         self._copies: dict[str, HostCopy] = {}
-        self._graphs: dict[str, PassGraphs] = {}
         known = {role: Network(architectures.get(role, {}), size) for role, size in (weights or {}).items()}
         self.memory = MemoryPlan(known, budget)
         if low_vram:
@@ -217,7 +214,7 @@ class Model:
         planned = work is not None and self.memory.knows(role)
         rung = self.memory.rung(role, work) if planned else LADDER[min(self.memory.floor, 1)]
         if rung.resident and role not in self._copies:
-            yield Use(network, rung, self._graphs.setdefault(role, PassGraphs()))
+            yield Use(network, rung)
             return
         for other in self._loaded:
             self._host_copy(other)
@@ -255,7 +252,6 @@ class Model:
 
     def _host_copy(self, role: str) -> HostCopy:
         """The network's weights in host memory, off the device."""
-        self._graphs.pop(role, None)
         if role not in self._copies:
             self._copies[role] = HostCopy(self._loaded[role], self.device)
         return self._copies[role]

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from genesis_server.networks.flow_transformer import ProjectedContext
-from genesis_server.networks.pass_graph import PassGraphs
 from genesis_server.pipeline.samplers import Tokens
 from genesis_server.sparse.tensor import Level, SparseTensor
 
@@ -25,18 +24,10 @@ class NetworkVelocity:
         network: `SparseStructureFlowModel` (dense state) or `SLatFlowModel` (sparse).
         level: voxels of a sparse state, else None.
         known: further channels `[T, C]` that the network sees beside the state.
-        graphs: where recorded passes of this network are kept, or None to record none; used for dense states.
     """
 
-    def __init__(
-        self,
-        network: nn.Module,
-        level: Level | None = None,
-        known: Tensor | None = None,
-        graphs: PassGraphs | None = None,
-    ) -> None:
+    def __init__(self, network: nn.Module, level: Level | None = None, known: Tensor | None = None) -> None:
         self._network, self._level, self._known = network, level, known
-        self._graphs = graphs if level is None else None
         self._twice: Level | None = None
         self._joined: tuple[ProjectedContext, ProjectedContext] | None = None
 
@@ -67,8 +58,6 @@ class NetworkVelocity:
 
     def _run(self, x: Tensor, t: Tensor, tokens: Tokens, level: Level | None, known: Tensor | None) -> Tensor:
         if level is None:
-            if self._graphs is not None and x.is_cuda and isinstance(tokens, ProjectedContext):
-                return self._graphs.run(self._network, x, t, tokens)
             return self._network(x, t, tokens)
         state = SparseTensor(x, level)
         if known is None:
