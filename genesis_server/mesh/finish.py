@@ -19,7 +19,16 @@ from genesis_server.mesh.mesh import Mesh
 from genesis_server.mesh.orientation import agreeing_links, orient
 from genesis_server.mesh.remesh import THICKNESS
 from genesis_server.mesh.remesh import remesh as remesh_surface
-from genesis_server.mesh.repair import clean_faces, drop_dust, keep_faces, part_touching, separate_sheets, sides_without_link
+from genesis_server.mesh.repair import (
+    clean_faces,
+    drop_dust,
+    first_of_duplicates,
+    keep_faces,
+    part_touching,
+    separate_sheets,
+    sides_without_link,
+    weld,
+)
 from genesis_server.mesh.simplify import FACES_MIN, simplify, without_slivers
 from genesis_server.mesh.smooth import smooth
 from genesis_server.protocol.errors import ErrorCode, GenesisError
@@ -83,7 +92,10 @@ def finish_mesh(
         if len(anew.faces):
             mesh = without_slivers(keep_faces(anew, drop_dust(anew, agreeing_links(anew))))
         check()
-    return part_touching(_to_target(mesh, faces, check))
+    mesh = _to_target(mesh, faces, check)
+    if not (remesh or solid):  # a closed surface stays closed
+        mesh = keep_faces(mesh, first_of_duplicates(weld(mesh).faces))
+    return part_touching(mesh)
 
 
 def reduce_mesh(mesh: Mesh, faces: int, check: Callable[[], None] = lambda: None) -> Mesh:

@@ -186,7 +186,11 @@ def part_touching(mesh: Mesh) -> Mesh:
     inward = mesh.vertices[mesh.faces[corner // 3].long()].double().mean(1) - mesh.vertices[vertex].double()
     faces = torch.ones(len(corner), 1, dtype=torch.float64, device=corner.device)
     total = sum_by_row(vertex, torch.cat([inward, faces], 1), len(mesh.vertices))
-    moved = mesh.vertices + (_PARTING * total[:, :3] / total[:, 3:].clamp(min=1)).float()
+    order = torch.sort(which, stable=True).indices
+    rank = torch.empty_like(order)  # among the vertices of a place: those with the same faces around part, too
+    rank[order] = torch.arange(len(order), device=order.device) - (torch.cumsum(count, 0) - count)[which[order]]
+    share = _PARTING * (1 + rank[:, None] / 2)
+    moved = mesh.vertices + (share * total[:, :3] / total[:, 3:].clamp(min=1)).float()
     return Mesh(torch.where(shared[:, None], moved, mesh.vertices), mesh.faces)
 
 

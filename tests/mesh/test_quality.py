@@ -105,3 +105,16 @@ def test_levels_of_detail_follow_from_a_finished_mesh():
         level = quality(reduce_mesh(mesh, int(share * len(mesh.faces))))
         assert level.faces == pytest.approx(share * len(mesh.faces), rel=0.02)
         assert (level.open_edges, level.crowded_edges, level.degenerate, level.components) == (0, 0, 0, 1)
+
+
+def test_a_patch_that_lies_on_the_surface_twice_is_there_once():
+    mesh, _ = dual_mesh(torus(), 40)
+    patch = mesh.faces[mesh.vertices[mesh.faces.long()].mean(1)[:, 0] > 0.3]
+    number = patch.unique().long()
+    copy = torch.zeros(len(mesh.vertices), dtype=torch.int32)
+    copy[number] = len(mesh.vertices) + torch.arange(len(number), dtype=torch.int32)
+    double = Mesh(torch.cat([mesh.vertices, mesh.vertices[number]]), torch.cat([mesh.faces, copy[patch.long()]]))
+    assert quality(double).duplicate == len(patch) > 500
+    q = quality(finish_mesh(double, 10**6))
+    assert (q.duplicate, q.crowded_edges, q.open_edges) == (0, 0, 0)
+    assert q.faces == pytest.approx(len(mesh.faces), rel=0.01)  # without slivers
