@@ -7,6 +7,7 @@ undo, file loading or a deleted object can not come in between.
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,6 +16,7 @@ from pathlib import Path, PureWindowsPath
 import bpy
 
 from genesis_server.protocol.connection import home_folder
+from genesis_server.protocol.errors import ErrorCode, GenesisError
 from genesis_server.protocol.messages import JobInfo
 
 from . import asset_mark, geometry, glb_export, material, waiting
@@ -58,7 +60,10 @@ class Delivery:
         model = reading.result()
         started = time.perf_counter()
         for mesh in meshes:
-            deliver(mesh, job, model)
+            try:
+                deliver(mesh, job, model)
+            except OSError as error:
+                raise _unwritable(error) from error
             mesh.genesis.copy = str(folder) if far_file is not None else ""
         self.seconds = time.perf_counter() - started
         push_undo(title)
@@ -128,6 +133,14 @@ def _retexture(mesh: bpy.types.Mesh, model: Model, folder: Path | None) -> None:
         mesh.materials[index] = made
     if not mesh.materials:
         mesh.materials.append(made)
+
+
+def _unwritable(error: OSError) -> GenesisError:
+    """Why the textures could not become files."""
+    if error.errno == errno.ENOSPC:
+        return GenesisError(ErrorCode.DISK_FULL, f"The disk is full: {error}.", "Free some space, then try again.")
+    words = f"The textures cannot be written: {error}.", "Save the .blend elsewhere, or pack textures, then try again."
+    return GenesisError(ErrorCode.NO_PERMISSION, *words)
 
 
 def may_import() -> bool:

@@ -47,7 +47,7 @@ def _sentence(stages: Sequence[str]) -> str:
     if "structure" in stages or "cutout" in stages:
         return "Re-runs everything"
     if "shape" in stages:
-        return "Re-runs shape and texture"
+        return "Re-runs from shape on"
     if "texture" in stages:
         return "Re-runs texture only"
-    return "Re-bakes mesh and textures only"
+    return "Re-bakes only"

@@ -22,7 +22,9 @@ def panels(now: float) -> bool:
                 for region in area.regions:
                     if region.type == "UI":
                         region.tag_redraw()
-        # the status bar is no area of the screen; setting no text of our own redraws it, but would wipe that of a tool
+        # The status bar is no area of the screen; setting no text of our own redraws it, but would wipe that of a tool.
+        # It needs the window in the context: a timer has none after a file was loaded, and Blender 4.3 crashes without.
         if not window.modal_operators:
-            window.workspace.status_text_set(None)
+            with bpy.context.temp_override(window=window):
+                window.workspace.status_text_set(None)
     return True

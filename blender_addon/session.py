@@ -282,7 +282,7 @@ class Session:
         elif isinstance(item.message, Preview):
             self._stages.read(item.message)
         elif isinstance(item.message, Failure) and not item.request and not answered:
-            self.error = item.message.to_error()
+            self._fail_unsent(item.message.to_error())  # of the connection itself, such as a server of another release
         elif isinstance(item.message, Jobs):
             for info in item.message.jobs:
                 self._learn(info)

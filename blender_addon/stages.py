@@ -70,8 +70,7 @@ def show(mesh: bpy.types.Mesh, arrays: MeshArrays) -> None:
     low, high = arrays.vertices.min(axis=0), arrays.vertices.max(axis=0)
     longest = float((high - low).max())
     geometry.fill(mesh, placed(arrays, mesh.genesis.size / longest if longest > 0.0 else 1.0, float(low[2])))
-    if arrays.sides == 4:
-        mesh.shade_flat()
+    mesh.shade_flat()  # voxels have edges, and the raw surface is not oriented yet: smooth, it would look torn
 
 
 def arrays_of(preview: Preview) -> MeshArrays:

@@ -225,7 +225,8 @@ def walk():
     (item,) = results()
     look_at([item])
     bpy.context.window_manager.genesis.page = "ASSET"
-    yield settle()
+    for _ in range(4):
+        yield settle()
     yield click_below_top(420)
     item.data.genesis.settings.bake.texture_size = 1024
     yield settle()
