@@ -25,6 +25,7 @@ from genesis_server.pipeline.conditioning import Conditioning, encode
 from genesis_server.pipeline.cutout import cut_out
 from genesis_server.pipeline.decode import decode, decode_shape
 from genesis_server.pipeline.latents import Latent, Sampling, Structure, seeded
+from genesis_server.pipeline.memory import OUT_OF_MEMORY_NOTE, retry_smaller
 from genesis_server.pipeline.model import ENCODER, Model
 from genesis_server.pipeline.picture import load_picture
 from genesis_server.pipeline.plan import Plan
@@ -179,16 +180,16 @@ class _Generation:
     def _run(self, stage: str, step: Callable[[], None]) -> None:
         """A stage; where the GPU's memory runs out, the same again in the next smaller way, from the same noise."""
         state = None if self._generator is None else self._generator.get_state()
-        while True:
-            try:
-                return step()
-            except torch.OutOfMemoryError:
-                if self.model is None or not self.model.save_memory():
-                    raise
-            torch.cuda.empty_cache()  # outside the handler: the error holds on to every tensor of the failed try
+
+        def smaller() -> bool:
+            if self.model is None or not self.model.save_memory():
+                return False
             if state is not None:
                 self._generator.set_state(state)
-            self.progress.note(stage, "The GPU's memory ran out; going on with less of it, more slowly.")
+            self.progress.note(stage, OUT_OF_MEMORY_NOTE)
+            return True
+
+        retry_smaller(step, smaller)
 
     def _show(self, stage: str) -> None:
         if stage == "structure":

@@ -25,6 +25,7 @@ MARGIN = 600 << 20  # of free memory that is left to others: the desktop, the dr
 OVERHEAD = 250 << 20  # workspaces of matrix and attention libraries, fragments
 CELLS_PER_SQUARE = 7.0  # cells of a surface on a grid of side g, over g * g; 5.9 and 6.0 were measured, a fern has more
 VOXELS_PER_CELL = 257.0  # of four subdivisions, measured
+OUT_OF_MEMORY_NOTE = "The GPU's memory ran out; going on with less of it, more slowly."
 _UNITS = {"": 1e9, "GB": 1e9, "G": 1e9, "GIB": 2**30, "MB": 1e6, "M": 1e6, "MIB": 2**20}
 
 
@@ -161,6 +162,21 @@ class MemoryPlan:
                 Remedy.USE_MINI,
             )
         return max(self.predict(role, self.rung(role, work), work) for role, work in uses.items())
+
+
+def retry_smaller(step: Callable[[], None], smaller: Callable[[], bool]) -> None:
+    """Do a step; when the GPU's memory runs out and `smaller` has arranged to need less of it, do it again.
+
+    Raises:
+        torch.OutOfMemoryError: when `smaller` says that there is no smaller way.
+    """
+    while True:
+        try:
+            return step()
+        except torch.OutOfMemoryError:
+            if not smaller():
+                raise
+        torch.cuda.empty_cache()  # outside the handler: the error holds on to every tensor of the failed try
 
 
 def parse_budget(text: str) -> int:

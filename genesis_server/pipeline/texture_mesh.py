@@ -28,6 +28,7 @@ from genesis_server.pipeline.conditioning import Conditioning, encode
 from genesis_server.pipeline.cutout import cut_out
 from genesis_server.pipeline.encode_mesh import decode_texture, encode_shape
 from genesis_server.pipeline.latents import Latent, Sampling, seeded
+from genesis_server.pipeline.memory import OUT_OF_MEMORY_NOTE, retry_smaller
 from genesis_server.pipeline.mesh_surface import MeshSurface
 from genesis_server.pipeline.model import ENCODER, Model
 from genesis_server.pipeline.picture import load_picture
@@ -142,9 +143,16 @@ class _Texturing:
             if stage != "source":
                 progress.started(told)
             with self.asset.replacing(stage, keys[stage]) as writer:
-                steps[stage](writer)
+                retry_smaller(partial(steps[stage], writer), partial(self._smaller, told))
             if stage != "source":
                 progress.finished(told)
+
+    def _smaller(self, stage: str) -> bool:
+        """Arrange to need less of the GPU's memory; every stage draws its noise anew."""
+        if self.model is None or not self.model.save_memory():
+            return False
+        self.progress.note(stage, OUT_OF_MEMORY_NOTE)
+        return True
 
     def _keys(self) -> dict[str, str]:
         keys: dict[str, str] = {}

@@ -13,6 +13,7 @@ from torch import Tensor
 from genesis_server.pipeline.velocity import NetworkVelocity
 from genesis_server.sparse.tensor import Level, SparseTensor
 from native_ext import head_norm, residual_norm
+from native_ext.child_skip import add_child_skip_
 from native_ext.fast import plain
 from native_ext.neighbours import neighbour_table, refine_neighbours
 from native_ext.submanifold_conv import _Reference
@@ -49,6 +50,7 @@ def check(bench: Bench, quick: bool = False) -> bool:
         guarded(lambda dtype=dtype, limit=limit: _check_norms(bench, dtype, limit, compare))
         guarded(lambda dtype=dtype, limit=limit: _check_flows(bench, dtype, limit, compare))
     for dtype, limit in ((torch.float32, 1e-5), (torch.float16, 3e-3)):
+        guarded(lambda dtype=dtype, limit=limit: _check_skip(bench, dtype, limit, compare))
         guarded(lambda dtype=dtype, limit=limit: _check_convolution(bench, dtype, limit, compare))
         guarded(lambda dtype=dtype, limit=limit: _check_decoders(bench, dtype, limit, compare))
     return good
@@ -114,6 +116,16 @@ def _check_orders(bench: Bench, compare: Callable[..., None]) -> None:
     with plain():
         slow = refine_neighbours(table, parent, child)
     compare("refined neighbours", refine_neighbours(table, parent, child).float(), slow.float(), 0.0)
+
+
+def _check_skip(bench: Bench, dtype: torch.dtype, limit: float, compare: Callable[..., None]) -> None:
+    seed_everything()
+    x = torch.randn(500, 128, device=bench.device, dtype=dtype)
+    slots = torch.randperm(4000, device=bench.device)[:1777]
+    h = torch.randn(1777, 64, device=bench.device, dtype=dtype)
+    with plain():
+        slow = add_child_skip_(h.clone(), x, slots)
+    compare(f"skip to children {str(dtype)[6:]}", add_child_skip_(h.clone(), x, slots), slow, limit)
 
 
 def _check_convolution(bench: Bench, dtype: torch.dtype, limit: float, compare: Callable[..., None]) -> None:
