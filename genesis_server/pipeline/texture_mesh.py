@@ -21,6 +21,7 @@ from genesis_server.assets.asset import StageWriter
 from genesis_server.assets.keys import file_hash, stage_key
 from genesis_server.assets.tensors import load_tensors, save_tensors
 from genesis_server.bake.gltf_scene import GltfScene
+from genesis_server.bake.read_gltf import read_glb
 from genesis_server.ovoxel.voxelize import voxelize_mesh
 from genesis_server.ovoxel.voxels import OVoxel
 from genesis_server.ovoxel.vxz import read_vxz, write_vxz
@@ -36,12 +37,13 @@ from genesis_server.pipeline.progress import Progress
 from genesis_server.pipeline.texture import sample_texture
 from genesis_server.protocol.errors import ErrorCode, GenesisError
 from genesis_server.protocol.events import Event
-from genesis_server.report.render import render_thumbnail
+from genesis_server.report.render import THREE_QUARTERS, render_views, write_png
 
 STAGES = ("source", "cutout", "shape", "texture", "voxels", "mesh")
 SOURCE_FILE = "source.glb"
 SHAPE_FILE, TEXTURE_FILE, VOXELS_FILE = "shape.safetensors", "texture.safetensors", "ovoxel.vxz"
 MODEL_FILE, THUMBNAIL_FILE = "model.glb", "thumbnail.png"
+THUMBNAIL_SIZE = 256  # pixels
 
 
 def texture_mesh(
@@ -218,7 +220,7 @@ class _Texturing:
         if not surface.has_uvs:
             self.progress.note("bake", "The mesh has no usable texture coordinates; it was unwrapped.")
         surface.write(writer.file(MODEL_FILE), voxels, settings, partial(self.progress.step, "bake"))
-        render_thumbnail(writer.file(MODEL_FILE), writer.file(THUMBNAIL_FILE))
+        _picture(writer.file(MODEL_FILE), writer.file(THUMBNAIL_FILE))
         writer.statistics.update(faces=len(surface.mesh.faces), texture_size=settings.texture_size, own_uvs=surface.has_uvs)
 
     def _mesh_voxels(self) -> OVoxel:
@@ -233,6 +235,14 @@ class _Texturing:
         ]
         with self.model.network(ENCODER) as encoder:
             return encode(encoder, pictures, self.plan.texture.image_size, self.model.config.framing)
+
+
+def _picture(glb: Path, png: Path) -> None:
+    """A thumbnail of a mesh wherever it stands: the renderer looks at the origin."""
+    model = read_glb(glb)
+    low, high = model.vertices.min(0), model.vertices.max(0)
+    centred = (model.vertices - (low + high) / 2) / max(float((high - low).max()), 1e-30)
+    write_png(png, render_views(dataclasses.replace(model, vertices=centred), [THREE_QUARTERS], THUMBNAIL_SIZE)[0])
 
 
 def _save(latent: Latent, writer: StageWriter, name: str) -> None:

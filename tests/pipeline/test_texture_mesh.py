@@ -74,7 +74,10 @@ def test_everything_but_the_textures_stays(tmp_path: Path, model: Model) -> None
         before, old, 3
     )
     assert len(after["images"]) == 5
-    assert asset.path("thumbnail.png").is_file()
+    alpha = cv2.imread(str(asset.path("thumbnail.png")), cv2.IMREAD_UNCHANGED)[..., 3]
+    rows, columns = np.nonzero(alpha)
+    assert rows.mean() == pytest.approx(128, abs=20) and columns.mean() == pytest.approx(128, abs=20), "framed where it stands"
+    assert np.ptp(rows) > 150
 
 
 def test_a_mesh_without_coordinates_is_unwrapped_in_its_place(tmp_path: Path, model: Model) -> None:
