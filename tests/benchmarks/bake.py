@@ -4,8 +4,8 @@
     python -m tests.benchmarks.bake --device cuda --resolution 1024 --case 1000000:4096 --case 300000:2048 --json bake.json
     python -m tests.benchmarks.bake --device cuda --scaling 256 512 1024 1536 --case 300000:2048
 
-First the same small asset is baked on CPU and on the GPU, and both must agree; then every case is run `--repeats` times after one
-run that compiles, and the fastest is shown. Stages inside others are indented. `re-bake` has the meshes of the bake before.
+First the same small asset is baked on CPU and on the GPU, and both must agree; then every case is run `--repeats` times after
+one run that compiles, and the fastest is shown. Stages inside others are indented. `re-bake` has the meshes of the bake before.
 """
 
 from __future__ import annotations
@@ -205,9 +205,8 @@ def show(result: dict[str, Any]) -> None:
         print(f"  {name:26} {seconds:9.4f} s")
     memory = f", peak {result['peak_gib']} GiB" if "peak_gib" in result else ""
     print(f"  {'total':26} {result['seconds']:9.4f} s   (first run {result['seconds_first']:.2f} s{memory})")
-    print(
-        f"  {'re-bake at ' + str(result['rebake_size']):26} {result['rebake_seconds']:9.4f} s   {result['megabytes']} MB written"
-    )
+    rebake = f"re-bake at {result['rebake_size']}"
+    print(f"  {rebake:26} {result['rebake_seconds']:9.4f} s   {result['megabytes']} MB written")
     for name, value in result.get("quality", {}).items():
         print(f"  {name:26} {value:9.4g}")
     sys.stdout.flush()
