@@ -21,6 +21,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from genesis_server.service.threads import wait_asleep
 from tests.benchmarks.server_latency import machine
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -85,6 +86,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 def run(command: list[str]) -> tuple[dict[str, Any], float, float, float]:
     """What a process printed, its seconds from start to end, those of the processor, and its peak memory in GB."""
     environment = {**os.environ, "OMP_NUM_THREADS": str(THREADS)}
+    wait_asleep(environment)  # as the worker and the command do
     start = time.perf_counter()
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output)
