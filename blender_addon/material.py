@@ -86,7 +86,8 @@ def _image(texture: Texture, role: str, name: str, folder: Path | None) -> bpy.t
 
 def _material(surface: Surface, images: Mapping[str, bpy.types.Image], name: str) -> bpy.types.Material:
     material = bpy.data.materials.new(name)
-    material.use_nodes = True
+    if material.node_tree is None:  # before Blender 5.0
+        material.use_nodes = True
     material.use_backface_culling = not surface.two_sided
     material.surface_render_method = "BLENDED" if surface.alpha == "BLEND" else "DITHERED"
     tree = material.node_tree

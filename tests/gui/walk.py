@@ -190,7 +190,9 @@ def walk():
     yield ask("click 400 632")
     yield settle()
     check(len(bpy.context.scene.genesis.pictures) == 1, "a dropped picture is in the list")
+    settings = bpy.context.scene.genesis.settings
     bpy.context.scene.genesis.preset = "draft"
+    settings.shape.steps = settings.texture.steps = 40  # so that there is time for a picture of each stage
     yield settle()
     yield lambda: addon("questions").questions.cutout(JOB["picture"], "auto") is not None
     yield settle()
@@ -225,13 +227,11 @@ def walk():
     (item,) = results()
     look_at([item])
     bpy.context.window_manager.genesis.page = "ASSET"
-    for _ in range(4):
-        yield settle()
-    yield click_below_top(420)
     item.data.genesis.settings.bake.texture_size = 1024
-    yield settle()
-    yield settle()
     yield lambda: addon("questions").questions.forecast(item.data.genesis) is not None
+    yield settle()
+    yield settle()
+    yield click_below_top(420)
     yield settle()
     yield shot("asset_settings", sidebar())
     yield click_below_top(420)
@@ -242,7 +242,7 @@ def walk():
 
     bpy.context.window_manager.genesis.page = "NEW"
     scene = bpy.context.scene.genesis
-    scene.variants = 3
+    scene.preset, scene.variants = "draft", 3
     bpy.context.scene.cursor.location = (1.5, 0.0, 0.0)
     with in_view():
         check(bpy.ops.genesis.generate() == {"FINISHED"}, "three variants are asked for")
