@@ -89,13 +89,13 @@ class Questions:
         """Asks for the server and its models at the next step."""
         self._looked = -LOOK_EVERY
 
-    def step(self, now: float) -> None:
+    def step(self, now: float) -> bool:
         """Asks what is not known yet about what the first window shows."""
         if not session.connected:
             self.server, self.models = None, {}
             self._asked.clear()
             self.look_again()
-            return
+            return False
         if now - self._looked >= LOOK_EVERY and not self._asked & {"server", "models"}:
             self._looked = now
             self._ask("server", AskServer(), self._hear_server)
@@ -106,6 +106,7 @@ class Questions:
         memory = page.shown_of(window.view_layer.objects.active)
         if memory is not None and memory.imported and not memory.job:
             self._ask_forecast(memory, now)
+        return False
 
     def close(self) -> None:
         """Forgets everything."""

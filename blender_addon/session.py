@@ -55,7 +55,7 @@ class Session:
         tasks: the jobs of this Blender by key, in the order in which they were asked for.
         error: what went wrong last that concerns no single job.
         on_change: called after a step in which something has changed.
-        on_step: called at each step with its monotonic seconds, to ask the server what the panel wants to know.
+        on_step: called at each step with its monotonic seconds; true where something is under way that needs more steps.
     """
 
     def __init__(self) -> None:
@@ -63,7 +63,7 @@ class Session:
         self.tasks: dict[str, Task] = {}
         self.error: GenesisError | None = None
         self.on_change: list[Callable[[], None]] = []
-        self.on_step: list[Callable[[float], None]] = []
+        self.on_step: list[Callable[[float], bool]] = []
         self._ticker = Ticker(self._tick, self._stumbled)
         self._delivery = Delivery()
         self._stages = Stages()
@@ -71,7 +71,7 @@ class Session:
         self._names: dict[str, str] = {}  # unsent key -> job id
         self._inbox: deque[Received] = deque()
         self._unsent: list[str] = []  # keys of tasks to send once connected
-        self._changed = self._was_connected = False
+        self._changed = self._was_connected = self._more = False
 
     # ---- what the panel and the operators use ----
 
@@ -89,7 +89,7 @@ class Session:
     @property
     def busy(self) -> bool:
         """Whether the next pump should come soon."""
-        return self.link.changing or any(task.under_way for task in self.tasks.values())
+        return self._more or self.link.changing or any(task.under_way for task in self.tasks.values())
 
     @property
     def imported_seconds(self) -> float:
@@ -239,8 +239,7 @@ class Session:
             self._take(self._inbox.popleft())
         if not self._deliver():
             self._stages.show(lambda job: self.meshes_of(self.tasks[job]) if job in self.tasks else [])
-        for step in self.on_step:
-            step(now)
+        self._more = any([step(now) for step in self.on_step])
         if self._changed:
             for changed in self.on_change:
                 changed()

@@ -61,8 +61,8 @@ class Setup:
         path = preferences.backend_folder() / "install.log"
         return str(path) if path.is_file() else ""
 
-    def step(self, now: float) -> None:
-        """Goes on."""
+    def step(self, now: float) -> bool:
+        """Goes on; true while something is under way."""
         if self._looking is not None and self._looking.done():
             looking, self._looking = self._looking, None
             try:
@@ -80,6 +80,7 @@ class Setup:
                 self.ready = True
             except GenesisError:
                 self.ready = False
+        return self.running
 
     def close(self) -> None:
         """Stops everything."""
