@@ -92,8 +92,7 @@ def install():
     addon_utils.enable("bl_pkg", default_set=True)
     bpy.ops.extensions.package_install_files(filepath=JOB["zip"], repo="user_default", enable_on_install=True)
     chosen = bpy.context.preferences.addons[MODULE].preferences
-    chosen.connection_file, chosen.model, chosen.auto_start = JOB["connection_file"], JOB["model"], False
-    addon("handlers").adopt()
+    chosen.connection_file, chosen.model, chosen.auto_start = str(FOLDER / "nobody.json"), JOB["model"], False
     for item in list(bpy.data.objects):
         bpy.data.objects.remove(item)
     timed_pump()
@@ -176,6 +175,12 @@ def walk():
     area.tag_redraw()
     yield settle()
     (FOLDER / "ready").write_text("")
+    session().touch()
+    yield lambda: not addon("setup").setup.ready
+    yield settle()
+    yield shot("first_run", sidebar())
+    bpy.context.preferences.addons[MODULE].preferences.connection_file = JOB["connection_file"]
+    addon("handlers").adopt()
     yield session_connected
     yield settle()
     yield shot("panel_empty", sidebar())
@@ -231,10 +236,10 @@ def walk():
     yield lambda: addon("questions").questions.forecast(item.data.genesis) is not None
     yield settle()
     yield settle()
-    yield click_below_top(420)
+    yield click_below_top(396)
     yield settle()
     yield shot("asset_settings", sidebar())
-    yield click_below_top(420)
+    yield click_below_top(396)
     with in_view():
         check(bpy.ops.genesis.rebake() == {"FINISHED"}, "re-bake starts")
     yield finished
