@@ -24,7 +24,7 @@ REMEDIES = {
     Remedy.ALLOW_ONLINE: ("genesis.allow_online", "INTERNET"),
 }
 _CHARACTER_WIDTH = 7.0  # pixels of an average letter at the interface's normal size
-_MARGIN = 90  # pixels beside the words of an error
+_MARGIN, _MARGIN_CLOSE = 60, 90  # pixels beside words, and beside those with a cross to close them
 
 
 def split_column(layout: bpy.types.UILayout) -> bpy.types.UILayout:
@@ -66,9 +66,12 @@ def facts(layout: bpy.types.UILayout, rows: Iterable[tuple[str, str]]) -> None:
         row.label(text=words)
 
 
-def paragraph(layout: bpy.types.UILayout, context: bpy.types.Context, text: str, icon: str = "NONE") -> None:
+def paragraph(
+    layout: bpy.types.UILayout, context: bpy.types.Context, text: str, icon: str = "NONE", margin: int = _MARGIN
+) -> None:
     """Words over as many lines as the sidebar needs."""
-    width = max(20, int((context.region.width / context.preferences.system.ui_scale - _MARGIN) / _CHARACTER_WIDTH))
+    margin += 0 if icon == "NONE" else 20
+    width = max(20, int((context.region.width / context.preferences.system.ui_scale - margin) / _CHARACTER_WIDTH))
     column = layout.column(align=True)
     for index, line in enumerate(textwrap.wrap(text, width)):
         column.label(text=line, icon=icon if index == 0 or icon == "NONE" else "BLANK1")
@@ -81,9 +84,9 @@ def error_box(
     box = layout.box()
     row = box.row()
     words = row.column(align=True)
-    paragraph(words, context, f"{task.title}: {error.message}" if task is not None else error.message, "ERROR")
+    paragraph(words, context, f"{task.title}: {error.message}" if task is not None else error.message, "ERROR", _MARGIN_CLOSE)
     if error.remedy:
-        paragraph(words, context, error.remedy, "BLANK1")
+        paragraph(words, context, error.remedy, "BLANK1", _MARGIN_CLOSE)
     close = row.operator(dismiss, text="", icon="X", emboss=False)
     if task is not None:
         close.job = task.key
