@@ -28,16 +28,30 @@ DATA = """## Data
 
 Only procedural objects (`genesis_server/mini/world`): signed distance fields of primitives, revolutions, extrusions and
 assemblies with procedural PBR materials, rendered at {picture} px on black from the front (pitch 0 to 25 degrees), voxelised
-at {resolution}^3. Every object is made once, seen for a while, and replaced; no data set is stored. No photographs, no models
-made by people.
+at {resolution}^3. One picture in eight is a flat drawing (half of them with outlines), four in ten have another exposure; a
+quarter to a half of the objects come with a second picture from behind or the side. The structure stage sees mirror images
+too. Every object is made once, seen for a while, and replaced; no data set is stored. No photographs, no models made by people.
+"""
+TRAINING = """Seed {seed} (held-out objects: seed {held_out}); latents of {channels} channels; Muon on the matrices of
+transformer blocks and AdamW on the rest, bfloat16 products over float32 weights, moving averages exported as float16.
+Schedules follow the clock. The recipe it started from is `docs/spec/mini.md`. On two GPUs, each pair side by side:
+
+    genesis mini train RUN --phases structure --minutes 8.2
+    genesis mini train RUN --phases autoencoders --minutes 8.2
+
+    genesis mini train RUN --phases refinement --minutes 8
+    genesis mini train RUN --phases flows --minutes 8
+
+    genesis mini train RUN --phases package     # writes RUN/weights, measures them, writes this card
 """
 LIMITS = """## Limits
 
-- It knows its world: simple single objects, seen from the front or slightly above, on a plain or transparent background. Real
-  photographs give a coarse body with the right outline and rough colours at best; text, faces and fine relief are lost.
-- The output is aligned with the view. What the picture does not show is guessed.
-- Flat faces may be ridged or pierced; thin parts may break. Alpha is always opaque.
-- Metallic and roughness are guesses from one picture under unknown light.
+- It knows its world: simple single objects, seen from the front or slightly above, on a plain or transparent background. Of
+  real photographs expect the right outline and colours and a plausible body; text, faces and fine relief are lost.
+- The output is aligned with the first picture. What no picture shows is guessed. Further pictures are taken as those of a
+  turntable: two are front and back, four are front, left, back, right.
+- Parts thinner than a cell (1/128 of the object) break; depth is the least certain of the three directions.
+- Alpha is always opaque. Metallic and roughness are guesses from one picture under unknown light.
 """
 
 
@@ -45,14 +59,7 @@ def write_card(path: Path, run: Run, report: dict[str, Any]) -> None:
     """Write the card beside the weights."""
     phases = sorted(run.folder.glob("*.done.json"), key=lambda file: file.stat().st_mtime)
     sections = [HEADER, DATA.format(picture=run.sizes.picture, resolution=run.sizes.resolution), "## Training\n"]
-    sections.append(
-        f"Seed {run.seed} (held-out objects: seed {HELD_OUT_SEED}); latents of {LATENT_CHANNELS} channels; AdamW, bfloat16 "
-        "products over float32 weights, moving averages exported as float16. Schedules follow the clock. The recipe and what "
-        "was measured on the way are in `docs/spec/mini.md`.\n\n"
-        "    python -m genesis_server.mini.train RUN --phases autoencoders --minutes M   # beside the next on the same GPU\n"
-        "    python -m genesis_server.mini.train RUN --phases structure --minutes M\n"
-        "    python -m genesis_server.mini.train RUN --phases flows --minutes M          # trains, writes, evaluates\n"
-    )
+    sections.append(TRAINING.format(seed=run.seed, held_out=HELD_OUT_SEED, channels=LATENT_CHANNELS))
     sections.append("| phase | steps | seconds | measured at the end |\n|---|---|---|---|")
     for file in phases:
         summary = json.loads(file.read_text(encoding="utf-8"))

@@ -70,6 +70,11 @@ class _Tokens:
     tokens: Tensor
     size: int
 
+    @property
+    def views(self) -> tuple[Tensor, ...]:
+        """Of one of them: all have as many."""
+        return (self.tokens[0],)
+
     def batched(self, samples: int) -> tuple[list[Tensor], Tensor]:
         return [self.tokens], torch.zeros_like(self.tokens)
 
