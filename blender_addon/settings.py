@@ -38,7 +38,8 @@ _LABELS = {
     "rescale_t": "Coarse to Fine",
     "guidance_interval": "Guided Part",
     "multi_view": "Several Views",
-    "lods": "Levels of Detail",
+    "lods": "LODs",
+    "texture_format": "Format",
     "solid": "Solid",
 }
 _CHOICES = {"png": "PNG", "webp": "WebP", "jpeg": "JPEG"}
