@@ -76,7 +76,7 @@ def pipeline_config(sizes: Sizes, normalisation: Mapping[str, Mapping[str, list[
         "name": "Trellis2ImageTo3DPipeline",
         "args": {
             "models": {role: f"ckpts/{STEMS[network]}" for role, network in models.items()},
-            "sparse_structure_sampler": _sampler(3.0, 12),
+            "sparse_structure_sampler": _sampler(2.0, 12),
             "shape_slat_sampler": _sampler(3.0, 12),
             # fewer steps blur colours a little, which is closer to the truth than detail that is invented; guidance makes
             # materials follow the picture

@@ -23,6 +23,7 @@ from genesis_server.mini.evaluate import evaluate, format_table, write_report
 from genesis_server.mini.export import PACKAGED, export
 from genesis_server.mini.latent_flow_training import normalisation, train_latent_flows
 from genesis_server.mini.structure_training import (
+    calibrate_threshold,
     load_frozen_encoder,
     refine_structure_flow,
     train_structure_autoencoder,
@@ -99,6 +100,7 @@ def package(run: Run, objects: int) -> None:
     """Write the model folder, measure it as users will run it, and describe both."""
     weights = run.folder / "weights"
     states = {role: run.load(role) for role in PACKAGED}
+    states["structure_decoder"]["out_layer.2.bias"] += calibrate_threshold(run)
     states["image_encoder"] = load_frozen_encoder(run).checkpoint_state()
     export(weights, run.sizes, states, normalisation(run))
     report = evaluate(weights, objects, run.device)

@@ -102,7 +102,7 @@ class GenerateSettings:
     multi_view: str = _choice(
         "stochastic",
         ("stochastic", "multidiffusion"),
-        "Several views: stochastic takes them in turn (fast), multidiffusion averages them (slow); genesis-mini sees all at once",
+        "Several views: stochastic takes them in turn (fast), multidiffusion averages them (slow); mini sees all at once",
     )
     resolution: str | None = field(
         default=None,
