@@ -17,11 +17,12 @@ from typing import Any
 
 import numpy as np
 
+from genesis_server.bake.gltf import CHUNK_BIN, CHUNK_JSON, MAGIC
 from genesis_server.bake.images import MIME, encode_image
 from genesis_server.bake.material import ALPHA_CUTOFF, Material
+from genesis_server.bake.read_gltf import read_chunks
 from genesis_server.protocol.errors import ErrorCode, GenesisError
 
-_MAGIC, _JSON, _BIN = 0x46546C67, 0x4E4F534A, 0x004E4942
 _DTYPES = {5120: np.int8, 5121: np.uint8, 5122: np.int16, 5123: np.uint16, 5125: np.uint32, 5126: np.float32}
 _WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT4": 16}
 _WEBP = "EXT_texture_webp"
@@ -72,7 +73,7 @@ class GltfScene:
             GenesisError: BAD_MESH when the file is not a readable GLB or has no triangles.
         """
         try:
-            return cls(*_chunks(path.read_bytes()))
+            return cls(*_whole(*read_chunks(path.read_bytes())))
         except FileNotFoundError:
             raise GenesisError(ErrorCode.BAD_MESH, f"There is no file {path}.", "Check the path.") from None
         except OSError as error:
@@ -224,8 +225,8 @@ def _pack(document: dict[str, Any], binary: bytes, blobs: list[bytes]) -> bytes:
     document["buffers"] = [{"byteLength": len(packed)}]
     text = json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
     text += b" " * (-len(text) % 4)
-    head = struct.pack("<III", _MAGIC, 2, 28 + len(text) + len(packed))
-    return head + struct.pack("<II", len(text), _JSON) + text + struct.pack("<II", len(packed), _BIN) + bytes(packed)
+    head = struct.pack("<III", MAGIC, 2, 28 + len(text) + len(packed))
+    return head + struct.pack("<II", len(text), CHUNK_JSON) + text + struct.pack("<II", len(packed), CHUNK_BIN) + bytes(packed)
 
 
 def _keep_used(document: dict[str, Any], table: str, users: list[dict[str, Any]], name: str) -> None:
@@ -247,19 +248,7 @@ def _dicts(value: Any) -> Iterator[dict[str, Any]]:
             yield from _dicts(item)
 
 
-def _chunks(data: bytes) -> tuple[dict[str, Any], bytes]:
-    magic, version, length = struct.unpack_from("<III", data) if len(data) >= 12 else (0, 0, 0)
-    if magic != _MAGIC or version != 2:
-        raise ValueError("it does not start as a GLB 2.0 file does")
-    if length > len(data):
-        raise ValueError(f"it says {length} bytes and has {len(data)}")
-    found: dict[int, bytes] = {}
-    offset = 12
-    while offset + 8 <= length:
-        size, kind = struct.unpack_from("<II", data, offset)
-        found.setdefault(kind, data[offset + 8 : offset + 8 + size])
-        offset += 8 + size
-    document = json.loads(found[_JSON])
+def _whole(document: dict[str, Any], binary: bytes) -> tuple[dict[str, Any], bytes]:
     if any("uri" in buffer for buffer in document.get("buffers", ())):
         raise ValueError("parts of it are in other files")
-    return document, found.get(_BIN, b"")
+    return document, binary

@@ -66,7 +66,7 @@ def read_glb(path: str | os.PathLike[str], level: int = 0, textures: bool = True
         GenesisError: BAD_MESH when the file is not a readable GLB, has no texture coordinates, no triangles or not this level.
     """
     try:
-        document, binary = _chunks(Path(path).read_bytes())
+        document, binary = read_chunks(Path(path).read_bytes())
         return _model(document, binary, level, textures)
     except FileNotFoundError:
         raise GenesisError(ErrorCode.BAD_MESH, f"There is no file {path}.", "Check the path.") from None
@@ -78,7 +78,8 @@ def read_glb(path: str | os.PathLike[str], level: int = 0, textures: bool = True
         ) from error
 
 
-def _chunks(data: bytes) -> tuple[dict[str, Any], bytes]:
+def read_chunks(data: bytes) -> tuple[dict[str, Any], bytes]:
+    """The description and the binary part of a GLB file; ValueError says what is wrong with it."""
     magic, version, length = struct.unpack_from("<III", data) if len(data) >= 12 else (0, 0, 0)
     if magic != MAGIC or version != 2:
         raise ValueError("it does not start as a GLB 2.0 file does")
