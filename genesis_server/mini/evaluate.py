@@ -80,16 +80,25 @@ class _Tokens:
 
 
 @dataclass(frozen=True)
-class _Truth:
-    """What the world knows about one object: its O-Voxel, which voxels the picture hides, occupied grids, maps of the view."""
+class Truth:
+    """What is known about one object.
+
+    Attributes:
+        voxels: its O-Voxel.
+        structure, fine: bool `[G, G, G]` and twice that, the occupied cells.
+        mask: bool `[VIEW, VIEW]`, the pixels that it covers.
+        albedo: float32 `[VIEW, VIEW, 3]`.
+        metallic_roughness: float32 `[VIEW, VIEW, 2]`, None where it is not known.
+        hidden: bool per voxel, the picture does not show it; None where it is not known.
+    """
 
     voxels: OVoxel
-    hidden: Tensor
     structure: Tensor
     fine: Tensor
     mask: Tensor
     albedo: Tensor
-    metallic_roughness: Tensor
+    metallic_roughness: Tensor | None = None
+    hidden: Tensor | None = None
 
 
 def evaluate(
@@ -114,18 +123,19 @@ def evaluate(
         chosen = world.objects(HELD_OUT_SEED, start, min(size, objects - start))
         pictures = [_pictures(world, chosen, model, view / views) for view in range(views)]
         truths = _truths(world, chosen, model)
-        results = _generate(model, list(zip(*pictures, strict=True)))
-        each += [_compare(found, truth) for found, truth in zip(results, truths, strict=True)]
+        results = generate(model, list(zip(*pictures, strict=True)))
+        each += [compare(found, truth) for found, truth in zip(results, truths, strict=True)]
     return {
         "objects": objects,
         "failed": sum("chamfer" not in row for row in each),
-        "mean": _summary(each, statistics.fmean),
-        "median": _summary(each, statistics.median),
+        "mean": summary(each, statistics.fmean),
+        "median": summary(each, statistics.median),
         "each": each,
     }
 
 
-def _summary(rows: list[dict[str, float]], statistic) -> dict[str, float]:
+def summary(rows: list[dict[str, float]], statistic) -> dict[str, float]:
+    """The statistic of every measure over the objects that have it."""
     columns = {name: [row[name] for row in rows if name in row] for name in MEASURES}
     return {name: round(statistic(values), 5) for name, values in columns.items() if values}
 
@@ -145,21 +155,21 @@ def _rgba(rgb: Tensor, alpha: Tensor) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(torch.cat([straight, alpha[..., None]], dim=-1).cpu().numpy()))
 
 
-def _truths(world: World, chosen: Any, model: Model) -> list[_Truth]:
+def _truths(world: World, chosen: Any, model: Model) -> list[Truth]:
     voxels = world.voxels(chosen)
     view = world.pictures(chosen, VIEW)
     grid = model.plan().grid
     structure, fine = world.occupancy(voxels, grid), world.occupancy(voxels, 2 * grid)
     hidden = ~visible(voxels, view)
     return [
-        _Truth(
+        Truth(
             _object(voxels, voxels.coords[:, 0] == index),
-            hidden[voxels.coords[:, 0] == index],
             structure[index].bool(),
             fine[index].bool(),
             view.alpha[index] >= 128,
             view.albedo[index].float(),
             view.metallic_roughness[index].float(),
+            hidden[voxels.coords[:, 0] == index],
         )
         for index in range(len(view.alpha))
     ]
@@ -170,7 +180,7 @@ def _object(voxels: Voxels, rows: Tensor) -> OVoxel:
     return OVoxel(*columns, voxels.resolution, attributes=voxels.attributes[rows])
 
 
-def _generate(model: Model, cutouts: list[tuple[Image.Image, ...]]) -> list[tuple[Structure, OVoxel] | None]:
+def generate(model: Model, cutouts: list[tuple[Image.Image, ...]]) -> list[tuple[Structure, OVoxel] | None]:
     """Structure and O-Voxel of each object from its pictures; None where nothing came out."""
     plan, samplers = model.plan(), model.config.samplers
     with model.network(ENCODER) as encoder:
@@ -187,12 +197,13 @@ def _generate(model: Model, cutouts: list[tuple[Image.Image, ...]]) -> list[tupl
             raise
         if len(cutouts) == 1:
             return [None]
-        return [result for cutout in cutouts for result in _generate(model, [cutout])]
+        return [result for cutout in cutouts for result in generate(model, [cutout])]
     parts = [structure.coords[structure.coords[:, 0] == index, 1:] for index in range(len(cutouts))]
     return [(Structure(part, structure.resolution), found) for part, found in zip(parts, voxels, strict=True)]
 
 
-def _compare(result: tuple[Structure, OVoxel] | None, truth: _Truth) -> dict[str, float]:
+def compare(result: tuple[Structure, OVoxel] | None, truth: Truth) -> dict[str, float]:
+    """A generated object's `MEASURES`, those that the truth allows; None scores nothing."""
     if result is None:
         return {"iou_structure": 0.0, "iou_voxels": 0.0, "silhouette": 0.0}
     structure, voxels = result
@@ -208,10 +219,11 @@ def _compare(result: tuple[Structure, OVoxel] | None, truth: _Truth) -> dict[str
     }
     if both.any():
         found = attributes[both].clamp(0, 1)
-        material = (found[:, 3:5] - truth.metallic_roughness[both]).abs().mean(0)
-        row |= {"metallic": float(material[0]), "roughness": float(material[1])}
         row["colour_psnr"] = _psnr(found[:, :3] - truth.albedo[both])
-    if truth.hidden.any():
+        if truth.metallic_roughness is not None:
+            material = (found[:, 3:5] - truth.metallic_roughness[both]).abs().mean(0)
+            row |= {"metallic": float(material[0]), "roughness": float(material[1])}
+    if truth.hidden is not None and truth.hidden.any():
         chosen = _evenly(truth.hidden.nonzero()[:, 0], HIDDEN_POINTS)
         distance, nearest = torch.cdist(true_positions[chosen].float(), positions.float()).min(1)
         row["hidden_distance"] = float(distance.mean())
@@ -308,10 +320,12 @@ def _grid_iou(cells: Tensor, truth: Tensor) -> float:
 
 
 def format_table(report: dict[str, Any]) -> str:
-    """The report as text."""
+    """The report as text; what was not measured has no line."""
     lines = [f"{report['objects']} held-out objects, {report['failed']} without a result", f"{'':52}    mean  median"]
     for name, (title, decimals) in MEASURES.items():
-        mean, median = (report[kind].get(name, float("nan")) for kind in ("mean", "median"))
+        if name not in report["mean"]:
+            continue
+        mean, median = report["mean"][name], report["median"][name]
         lines.append(f"{title:52}{mean:8.{decimals}f}{median:8.{decimals}f}")
     return "\n".join(lines)
 

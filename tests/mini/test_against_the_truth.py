@@ -11,7 +11,7 @@ import statistics
 import pytest
 import torch
 
-from genesis_server.mini.evaluate import _compare, _generate, _pictures, _truths
+from genesis_server.mini.evaluate import _pictures, _truths, compare, generate
 from genesis_server.mini.supply import HELD_OUT_SEED
 from genesis_server.mini.world import World
 from genesis_server.pipeline.model import Model
@@ -37,14 +37,14 @@ def generated(model, objects, views=1, **changes):
     kept, model.config = model.config, dataclasses.replace(model.config, samplers=samplers)
     try:
         pictures = [_pictures(world, chosen, model, view / views) for view in range(views)]
-        return _generate(model, list(zip(*pictures, strict=True)))
+        return generate(model, list(zip(*pictures, strict=True)))
     finally:
         model.config = kept
 
 
 def measured(model, objects, results):
     truths = _truths(*objects, model)
-    rows = [_compare(result, truth) for result, truth in zip(results, truths, strict=True)]
+    rows = [compare(result, truth) for result, truth in zip(results, truths, strict=True)]
     return {name: statistics.fmean(row[name] for row in rows) for name in rows[0]}
 
 

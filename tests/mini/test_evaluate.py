@@ -3,7 +3,7 @@
 
 import torch
 
-from genesis_server.mini.evaluate import VIEW, _compare, _truths, draw
+from genesis_server.mini.evaluate import VIEW, _truths, compare, draw
 from genesis_server.mini.world import World
 from genesis_server.ovoxel.voxels import OVoxel
 from genesis_server.pipeline.latents import Structure
@@ -27,7 +27,7 @@ def _case(colour_shift=0.0):
     attributes[:, :3] += colour_shift
     found = OVoxel(voxels.coords[:, 1:], voxels.offsets, voxels.intersected, 128, attributes=attributes)
     structure = Structure(world.occupancy(voxels, 16)[0].nonzero(), 16)
-    return _compare((structure, found), _truths(world, chosen, _Model)[0])
+    return compare((structure, found), _truths(world, chosen, _Model)[0])
 
 
 def test_the_truth_itself_scores_full_marks():
@@ -45,7 +45,7 @@ def test_a_colour_error_is_measured_at_its_size():
 
 
 def test_nothing_generated_scores_nothing():
-    assert _compare(None, None)["iou_structure"] == 0
+    assert compare(None, None)["iou_structure"] == 0
 
 
 def test_the_nearest_voxel_hides_the_others():
