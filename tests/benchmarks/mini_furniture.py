@@ -6,7 +6,8 @@
 
 Every model is placed in genesis-mini's frame (docs/spec/mini.md 1), drawn with alpha from its camera, generated from that
 picture and compared with its own O-Voxel. The files have base colours only, so metallic and roughness are not measured.
-Models with transparent parts, which have no true solid surface, and those shown in `examples/` are left out.
+Glass counts as solid, in the picture and in the truth. Models whose textures cut shapes out with alpha, and those shown in
+`examples/`, are left out.
 """
 
 from __future__ import annotations
@@ -101,14 +102,14 @@ def catalog_rotations(folder: Path) -> dict[str, np.ndarray]:
 
 
 def read(path: Path, rotation: np.ndarray) -> Furniture | None:
-    """The model of an OBJ file; None if something of it is transparent."""
+    """The model of an OBJ file; None if a texture cuts shapes out of it."""
     parts = [part for part in trimesh.load(path, force="scene", process=False).geometry.values() if len(part.faces)]
     cells, looks = [], []
     for part in parts:
         material, uv = getattr(part.visual, "material", None), getattr(part.visual, "uv", None)
         image = getattr(material, "image", None) if uv is not None else None
         colour = getattr(material, "diffuse", (204, 204, 204, 255))
-        if colour[3] < 250 or (image is not None and np.asarray(image.convert("RGBA"))[..., 3].min() < 250):
+        if image is not None and np.asarray(image.convert("RGBA"))[..., 3].min() < 250:
             return None
         picture, uvs = _tiled(image, np.asarray(uv)[part.faces]) if image is not None else _plain(colour, len(part.faces))
         cells.append(picture)
@@ -271,7 +272,7 @@ def measure(folder: Path, count: int, model: Model, seconds: float, sheet: Path 
         "objects": len(rows),
         "failed": sum("chamfer" not in row for row in rows),
         "chosen": len(paths),
-        "transparent": left_out,
+        "left_out": left_out,
         "mean": summary(rows, statistics.fmean),
         "median": summary(rows, statistics.median),
         "each": dict(zip(names, rows, strict=True)),
@@ -292,7 +293,7 @@ def main() -> None:
     except GenesisError as error:
         parser.exit(2, f"{error}\n")
     print(format_table(report))
-    print(f"of {report['chosen']} chosen; left out for transparent parts: {', '.join(report['transparent']) or 'none'}")
+    print(f"of {report['chosen']} chosen; left out for textures with alpha: {', '.join(report['left_out']) or 'none'}")
     if options.json:
         commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False, timeout=10).stdout
         machine = {"machine": platform.processor() or platform.machine(), "torch": torch.__version__, "commit": commit.strip()}

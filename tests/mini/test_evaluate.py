@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the evaluation measures on an object it is given as its own answer."""
 
+import dataclasses
+
 import torch
 
-from genesis_server.mini.evaluate import VIEW, _truths, compare, draw
+from genesis_server.mini.evaluate import VIEW, _truths, compare, draw, format_table
 from genesis_server.mini.world import World
 from genesis_server.ovoxel.voxels import OVoxel
 from genesis_server.pipeline.latents import Structure
+
+UNKNOWN = {"metallic", "roughness", "hidden_distance", "hidden_colour"}
 
 
 class _Plan:
@@ -19,7 +23,7 @@ class _Model:
         return _Plan
 
 
-def _case(colour_shift=0.0):
+def _case(colour_shift=0.0, **unknown):
     world = World("cpu", 128, 64)
     chosen = world.objects(5, 0, 1)
     voxels = world.voxels(chosen)
@@ -27,7 +31,7 @@ def _case(colour_shift=0.0):
     attributes[:, :3] += colour_shift
     found = OVoxel(voxels.coords[:, 1:], voxels.offsets, voxels.intersected, 128, attributes=attributes)
     structure = Structure(world.occupancy(voxels, 16)[0].nonzero(), 16)
-    return compare((structure, found), _truths(world, chosen, _Model)[0])
+    return compare((structure, found), dataclasses.replace(_truths(world, chosen, _Model)[0], **unknown))
 
 
 def test_the_truth_itself_scores_full_marks():
@@ -42,6 +46,14 @@ def test_the_truth_itself_scores_full_marks():
 
 def test_a_colour_error_is_measured_at_its_size():
     assert _case(0.5)["colour_psnr"] < 10
+
+
+def test_what_is_not_known_is_not_measured_and_the_rest_is():
+    row = _case(metallic_roughness=None, hidden=None)
+    assert row == {name: value for name, value in _case().items() if name not in UNKNOWN}
+    assert not UNKNOWN & set(row)
+    report = {"objects": 1, "failed": 0, "mean": row, "median": row}
+    assert len(format_table(report).splitlines()) == 2 + len(row)
 
 
 def test_nothing_generated_scores_nothing():
