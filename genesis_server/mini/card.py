@@ -66,7 +66,8 @@ def write_card(path: Path, run: Run, report: dict[str, Any]) -> None:
         measured = [f"{k} {v}" for k, v in summary.items() if k not in ("steps", "seconds", "rates")]
         sections.append(f"| {_name(file)} | {summary['steps']} | {summary['seconds']} | {', '.join(measured)} |")
     sections.append("\n### Curves\n")
-    sections += [_curve(run.folder / f"{_name(file)}.log.jsonl") for file in phases]
+    logs = [run.folder / f"{_name(file)}.log.jsonl" for file in phases]
+    sections += [_curve(log) for log in logs if log.is_file()]
     sections.append(f"## Results\n\n```\n{format_table(report)}\n```\n\nAgain: `genesis mini evaluate`.\n")
     sections.append(LIMITS)
     path.write_text("\n".join(sections), encoding="utf-8")
