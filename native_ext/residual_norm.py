@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Residual update and the layer norm after it, as one pass over the stream (docs/spec/networks.md 3.1, 3.8, 3.11).
 
-    h' = h + gate * branch + offset            every part but h may be absent
+    h' = h + gate * branch + offset            every part but h may be absent, or there for some samples only
     y  = act( LN(h') * scale + shift )         LN over the last axis, biased variance, act = identity or SiLU
 
 Statistics are float32. The reference rounds where the published model does (docs/spec/networks.md 2.1); the kernel
@@ -26,6 +26,7 @@ def residual_norm(
     branch: Tensor | None = None,
     gate: Tensor | None = None,
     offset: Tensor | None = None,
+    offset_samples: int | None = None,
     eps: float = 1e-6,
 ) -> tuple[Tensor, Tensor]:
     """The updated stream and its normalised, scaled copy.
@@ -33,9 +34,9 @@ def residual_norm(
     Args:
         h: `[B, L, C]` float.
         scale, shift: `[B, C]` in the dtype of h (modulation; `scale` includes the 1), or `[C]` float32 (an affine norm).
-        branch: `[B, L, C]`, what a residual branch gave.
+        branch: `[B' <= B, L, C]`, what a residual branch gave the first samples.
         gate: `[B, C]`, factor of the branch; needs one.
-        offset: `[C]`, the same for every row.
+        offset: `[C]`, the same for every row of the last `offset_samples` samples; None for all of them.
 
     Returns:
         `h'` (h itself where nothing is added) and `y`, both like h.
@@ -43,8 +44,8 @@ def residual_norm(
     if infers_with_kernel(h) and h.shape[-1] <= WIDEST:
         from native_ext import residual_norm_triton
 
-        return residual_norm_triton.residual_norm(h, scale, shift, branch, gate, offset, eps)
-    return reference(h, scale, shift, branch, gate, offset, eps)
+        return residual_norm_triton.residual_norm(h, scale, shift, branch, gate, offset, offset_samples, eps)
+    return reference(h, scale, shift, branch, gate, offset, offset_samples, eps)
 
 
 def reference(
@@ -54,13 +55,16 @@ def reference(
     branch: Tensor | None = None,
     gate: Tensor | None = None,
     offset: Tensor | None = None,
+    offset_samples: int | None = None,
     eps: float = 1e-6,
 ) -> tuple[Tensor, Tensor]:
     """`residual_norm` in torch, differentiable."""
     if branch is not None:
-        h = h + (branch if gate is None else gate.unsqueeze(1) * branch)
+        added = branch if gate is None else gate.unsqueeze(1) * branch
+        h = h + added if len(added) == len(h) else torch.cat([h[: len(added)] + added, h[len(added) :]])
     if offset is not None:
-        h = h + offset
+        others = 0 if offset_samples is None else len(h) - offset_samples
+        h = h + offset if others == 0 else torch.cat([h[:others], h[others:] + offset])
     normal = F.layer_norm(_wide(h), h.shape[-1:], eps=eps)
     if scale.ndim == 1:
         return h, (normal * scale + shift).to(h.dtype)

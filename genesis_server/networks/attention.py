@@ -120,13 +120,9 @@ class CrossAttention(nn.Module):
         return self.to_out(self.to_kv.bias.chunk(2)[1])
 
     def forward(self, x: Tensor, context: BlockContext) -> Tensor:
-        """`[B, L, C]` for a context with at least one sample that sees something."""
-        seeing = x[: len(x) - context.blind] if context.blind else x
-        (q,) = norm_rotate_(self.to_q(seeing).unflatten(-1, (1, self.heads, -1)), (_gamma(self.q_rms_norm),), None)
-        out = self.to_out(attend(q, *context.keys_values, context.mask))
-        if not context.blind:
-            return out
-        return torch.cat([out, context.constant.expand(context.blind, *out.shape[1:])])
+        """`[B, L, C]`, for the samples that see something."""
+        (q,) = norm_rotate_(self.to_q(x).unflatten(-1, (1, self.heads, -1)), (_gamma(self.q_rms_norm),), None)
+        return self.to_out(attend(q, *context.keys_values, context.mask))
 
 
 def _gamma(norm: MultiHeadRMSNorm | None) -> Tensor | None:

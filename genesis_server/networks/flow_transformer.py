@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from genesis_server.networks.attention import BlockContext, fastest_attention
 from genesis_server.networks.norms import FINAL_EPS, plain_layer_norm
 from genesis_server.networks.timestep import TimestepEmbedder
-from genesis_server.networks.transformer_block import ModulatedBlock
+from genesis_server.networks.transformer_block import ModulatedBlock, Modulation, modulations
 from genesis_server.protocol.errors import ErrorCode, GenesisError
 
 _DTYPES = {
@@ -152,17 +152,22 @@ class FlowTransformer(nn.Module):
 
     def _advance(self, h: Tensor, t: Tensor, cond: Condition, phases: Tensor | None, mask: Tensor | None) -> Tensor:
         """Blocks on the embedded stream `[B, L, C]` in the torso dtype."""
-        vector = self.t_embedder(t)
-        if self.adaLN_modulation is not None:
-            vector = self.adaLN_modulation(vector)
-        vector = vector.to(self.dtype)
         contexts = cond.blocks if isinstance(cond, ProjectedContext) else self._project(*pad_context(cond))
         pending = None
         with fastest_attention(h.device):
-            for block, context in zip(self.blocks, contexts, strict=True):
+            for block, modulation, context in zip(self.blocks, self._modulations(t), contexts, strict=True):
                 _check_batch(len(h), context.samples)
-                h, pending = block(h, pending, block.modulate(vector), context, phases, mask)
+                h, pending = block(h, pending, modulation, context, phases, mask)
         return pending.added_to(h)
+
+    def _modulations(self, t: Tensor) -> list[Modulation]:
+        """Of every block; with `share_mod` a vector of the network plus the block's own, else the block's projection."""
+        vector = self.t_embedder(t)
+        if self.adaLN_modulation is None:
+            vector = vector.to(self.dtype)
+            return modulations(torch.stack([block.adaLN_modulation(vector) for block in self.blocks]))
+        own = torch.stack([block.modulation for block in self.blocks]).unsqueeze(1)
+        return modulations((own + self.adaLN_modulation(vector).to(self.dtype)).to(self.dtype))
 
     def _output(self, h: Tensor, dtype: torch.dtype) -> Tensor:
         """Back to the input's dtype, the affine-free norm, the output layer."""

@@ -17,10 +17,9 @@ from genesis_server.sparse.resample import channel_to_space, coarsen, space_to_c
 from genesis_server.sparse.tensor import Level, Refinement, SparseTensor
 from native_ext.child_skip import add_child_skip_
 from native_ext.fast import infers_with_kernel
-from native_ext.residual_norm import norm, norm_silu
+from native_ext.residual_norm import norm_silu
+from native_ext.row_mlp import add_row_mlp_
 from native_ext.submanifold_conv import child_conv, submanifold_conv
-
-_MLP_ROWS = 1 << 18  # rows of a feed-forward at a time: 268 MB of hidden values at the width 128, where rows are many
 
 
 def silu_norm(x: Tensor, affine: LayerNorm32 | None = None, overwrite: bool = False) -> Tensor:
@@ -60,15 +59,7 @@ class SparseConvNeXtBlock3d(nn.Module):
         h = self.conv(x).feats
         if torch.is_grad_enabled():
             return x.replace(x.feats + self.mlp(self.norm(h)))
-        return x.replace(self._advance(x.feats, h))
-
-    def _advance(self, x: Tensor, h: Tensor) -> Tensor:
-        """`x + mlp(norm(h))` in h's own memory, in parts: the hidden values are four times as wide as the stream."""
-        up, _, down = self.mlp
-        for rows in (slice(i, i + _MLP_ROWS) for i in range(0, len(h), _MLP_ROWS)):
-            hidden = F.silu(up(norm(h[rows], self.norm.weight, self.norm.bias, self.norm.eps)), inplace=True)
-            torch.add(x[rows], down(hidden), out=h[rows])
-        return h
+        return x.replace(add_row_mlp_(h, x.feats, self.norm, self.mlp[0], self.mlp[2]))
 
 
 class SparseResBlockS2C3d(nn.Module):

@@ -40,7 +40,7 @@ class FeedForward(nn.Module):
 
 
 class Modulation(NamedTuple):
-    """What the timestep does to one block, each `[B, C]` in the torso dtype; `scale` includes the 1."""
+    """What the timestep does to a block, each `[B, C]` in the torso dtype; `scale` includes the 1."""
 
     shift_attention: Tensor
     scale_attention: Tensor
@@ -48,6 +48,13 @@ class Modulation(NamedTuple):
     shift_mlp: Tensor
     scale_mlp: Tensor
     gate_mlp: Tensor
+
+
+def modulations(vectors: Tensor) -> list[Modulation]:
+    """Those of all blocks from their vectors `[blocks, B, 6C]`; for all at once, because every launch costs time."""
+    shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = vectors.chunk(6, dim=-1)
+    parts = (shift_1, 1 + scale_1, gate_1, shift_2, 1 + scale_2, gate_2)
+    return [Modulation(*of_block) for of_block in zip(*(part.unbind(0) for part in parts), strict=True)]
 
 
 class Pending(NamedTuple):
@@ -108,7 +115,7 @@ class ModulatedBlock(nn.Module):
         Args:
             h: `[B, L, C]`.
             pending: what the block before left to be added.
-            modulation: of this block (`modulate`).
+            modulation: of this block.
             context: `cross_attn.project_context` of the image tokens.
             phases: rotary phases `[B or 1, L, D/2, 2]` or None.
             mask: bool `[B, 1, 1, L]`, the rows that exist, or None for all.
@@ -119,15 +126,9 @@ class ModulatedBlock(nn.Module):
         m = modulation
         branch, gate = pending or (None, None)
         h, x = residual_norm(h, m.scale_attention, m.shift_attention, branch, gate)
-        branch, gate, offset = self.self_attn(x, phases, mask), m.gate_attention, context.constant
+        branch, gate = self.self_attn(x, phases, mask), m.gate_attention
         if context.keys_values is not None:
             h, x = residual_norm(h, self.norm2.weight, self.norm2.bias, branch, gate, eps=self.norm2.eps)
-            branch, gate, offset = self.cross_attn(x, context), None, None
-        h, x = residual_norm(h, m.scale_mlp, m.shift_mlp, branch, gate, offset)
+            branch, gate = self.cross_attn(x[: len(x) - context.blind], context), None
+        h, x = residual_norm(h, m.scale_mlp, m.shift_mlp, branch, gate, context.constant, context.blind)
         return h, Pending(self.mlp(x), m.gate_mlp)
-
-    def modulate(self, vector: Tensor) -> Modulation:
-        """This block's vectors from the network's: `[B, 6C]` with `share_mod`, else the time embedding `[B, C]`."""
-        vectors = (self.modulation + vector).to(vector.dtype) if self.share_mod else self.adaLN_modulation(vector)
-        shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = vectors.chunk(6, dim=-1)
-        return Modulation(shift_1, 1 + scale_1, gate_1, shift_2, 1 + scale_2, gate_2)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from genesis_server.pipeline.velocity import NetworkVelocity
 from genesis_server.sparse.tensor import Level, SparseTensor
@@ -16,6 +16,7 @@ from native_ext import head_norm, residual_norm
 from native_ext.child_skip import add_child_skip_
 from native_ext.fast import plain
 from native_ext.neighbours import neighbour_table, refine_neighbours
+from native_ext.row_mlp import add_row_mlp_
 from native_ext.submanifold_conv import _Reference
 from native_ext.tap_order import order_by_taps
 from tests.benchmarks.network_bench import Bench, random_network, relative, seed_everything
@@ -50,6 +51,7 @@ def check(bench: Bench, quick: bool = False) -> bool:
         guarded(lambda dtype=dtype, limit=limit: _check_norms(bench, dtype, limit, compare))
         guarded(lambda dtype=dtype, limit=limit: _check_flows(bench, dtype, limit, compare))
     for dtype, limit in ((torch.float32, 1e-5), (torch.float16, 3e-3)):
+        guarded(lambda dtype=dtype, limit=limit: _check_row_mlp(bench, dtype, limit, compare))
         guarded(lambda dtype=dtype, limit=limit: _check_skip(bench, dtype, limit, compare))
         guarded(lambda dtype=dtype, limit=limit: _check_convolution(bench, dtype, limit, compare))
         guarded(lambda dtype=dtype, limit=limit: _check_decoders(bench, dtype, limit, compare))
@@ -68,6 +70,7 @@ def _check_norms(bench: Bench, dtype: torch.dtype, limit: float, compare: Callab
         "modulated": (scale, shift, branch, gate, offset),
         "first": (scale, shift),
         "affine": (weight, bias, branch, gate),
+        "one sees": (scale, shift, branch[:1], None, offset, 1),
     }.items():
         fast, slow = residual_norm.residual_norm(h, *arguments), residual_norm.reference(h, *arguments)
         compare(f"residual norm {label} {name}", torch.cat(fast), torch.cat(slow), limit)
@@ -116,6 +119,20 @@ def _check_orders(bench: Bench, compare: Callable[..., None]) -> None:
     with plain():
         slow = refine_neighbours(table, parent, child)
     compare("refined neighbours", refine_neighbours(table, parent, child).float(), slow.float(), 0.0)
+
+
+def _check_row_mlp(bench: Bench, dtype: torch.dtype, limit: float, compare: Callable[..., None]) -> None:
+    seed_everything()
+    for channels in (32, 64) if bench.tiny else (64, 128, 256):
+        affine = nn.LayerNorm(channels, eps=1e-6, device=bench.device)
+        up, down = (
+            nn.Linear(ci, co, device=bench.device, dtype=dtype)
+            for ci, co in ((channels, 4 * channels), (4 * channels, channels))
+        )
+        h, x = torch.randn(2, 333, channels, device=bench.device, dtype=dtype)
+        with plain():
+            slow = add_row_mlp_(h.clone(), x, affine, up, down)
+        compare(f"row mlp {channels} {str(dtype)[6:]}", add_row_mlp_(h.clone(), x, affine, up, down) - x, slow - x, limit)
 
 
 def _check_skip(bench: Bench, dtype: torch.dtype, limit: float, compare: Callable[..., None]) -> None:

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The feed-forward half of a ConvNeXt block on rows of features (docs/spec/networks.md 3.11), without gradient.
+
+    y = x + W_down SiLU( W_up LN(h) + b_up ) + b_down
+
+Hidden values are four times as wide as the stream. The reference makes them in parts and reads and writes them four times;
+the kernel keeps them in the multiprocessor, which pays for the narrow, long levels of a decoder.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from native_ext.fast import infers_with_kernel
+from native_ext.residual_norm import norm
+
+_PART_ROWS = 1 << 18  # rows of the reference at a time: 268 MB of hidden values at the width 128, where rows are many
+_WIDEST = 256  # channels of a tile's rows, all of which a program of the kernel holds
+_SHARED_BYTES = 128 << 10  # what such a program needs
+
+
+def add_row_mlp_(h: Tensor, x: Tensor, affine: nn.LayerNorm, up: nn.Linear, down: nn.Linear) -> Tensor:
+    """`y` in the memory of h.
+
+    Args:
+        h: `[N, C]`, lost.
+        x: `[N, C]`.
+        affine: the norm's float32 weight and bias, and its epsilon.
+        up, down: C to H and H to C, in the dtype of h.
+    """
+    if infers_with_kernel(h) and _fits(h, up):
+        from native_ext import row_mlp_triton
+
+        return row_mlp_triton.add_row_mlp_(h, x.contiguous(), affine, up, down)
+    return reference_(h, x, affine, up, down)
+
+
+def reference_(h: Tensor, x: Tensor, affine: nn.LayerNorm, up: nn.Linear, down: nn.Linear) -> Tensor:
+    """`add_row_mlp_` in torch."""
+    for rows in (slice(i, i + _PART_ROWS) for i in range(0, len(h), _PART_ROWS)):
+        hidden = F.silu(up(norm(h[rows], affine.weight, affine.bias, affine.eps)), inplace=True)
+        torch.add(x[rows], down(hidden), out=h[rows])
+    return h
+
+
+def _fits(h: Tensor, up: nn.Linear) -> bool:
+    channels, hidden = up.in_features, up.out_features
+    return (
+        h.dtype in (torch.float16, torch.bfloat16)
+        and h.is_contiguous()
+        and 16 <= channels <= _WIDEST
+        and channels & (channels - 1) == 0
+        and hidden % 64 == 0
+        and up.weight.dtype == h.dtype
+        and _shared_bytes(h.device) >= _SHARED_BYTES
+    )
+
+
+@cache
+def _shared_bytes(device: torch.device) -> int:
+    """Of a multiprocessor, for one program; the interpreter has no limit."""
+    return torch.cuda.get_device_properties(device).shared_memory_per_block_optin if device.type == "cuda" else 1 << 30
