@@ -69,6 +69,8 @@ def row_profile(bench: Bench) -> None:
             if event.device_type == torch.autograd.DeviceType.CUDA:
                 times.setdefault(event.name, []).append(event.device_time)
                 spans.append((event.time_range.start, event.time_range.end))
+        if not spans:  # no GPU
+            continue
         total = sum(map(sum, times.values())) / repeats
         span = (max(end for _, end in spans) - min(start for start, _ in spans)) / repeats
         print(f"profile {name}: {total / 1e3:.1f} ms on the device, {span / 1e3:.1f} with the gaps", flush=True)
