@@ -62,9 +62,9 @@ def write_card(path: Path, run: Run, report: dict[str, Any]) -> None:
     sections.append(TRAINING.format(seed=run.seed, held_out=HELD_OUT_SEED, channels=LATENT_CHANNELS))
     sections.append("| phase | steps | seconds | measured at the end |\n|---|---|---|---|")
     for file in phases:
-        summary = json.loads(file.read_text(encoding="utf-8"))
-        measured = [f"{k} {v}" for k, v in summary.items() if k not in ("steps", "seconds", "rates")]
-        sections.append(f"| {_name(file)} | {summary['steps']} | {summary['seconds']} | {', '.join(measured)} |")
+        for summary in json.loads(file.read_text(encoding="utf-8")):
+            measured = [f"{k} {v}" for k, v in summary.items() if k not in ("steps", "seconds", "rates")]
+            sections.append(f"| {_name(file)} | {summary['steps']} | {summary['seconds']} | {', '.join(measured)} |")
     sections.append("\n### Curves\n")
     logs = [run.folder / f"{_name(file)}.log.jsonl" for file in phases]
     sections += [_curve(log) for log in logs if log.is_file()]

@@ -17,6 +17,9 @@ from genesis_server.networks.registry import build
 LATENT_CHANNELS = 8  # of every latent; 8 reconstructs slightly worse than 16 but samples slightly better
 UP_LEVELS = 3  # of the shape and texture autoencoders: one token is a block of 8^3 voxels
 ENCODER_WIDTH = 192
+# What the encoder sees behind an object. On the published black, dark things and the outlines of drawings vanish; hardly
+# anything has this green.
+GROUND = (0, 255, 0)
 
 # role in training -> file below ckpts/; the encoders of structure and texture serve training only and are not packaged
 STEMS = {

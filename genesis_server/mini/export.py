@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from genesis_server.mini.config import STEMS, Sizes, image_encoder_config, network_config
+from genesis_server.mini.config import GROUND, STEMS, Sizes, image_encoder_config, network_config
 
 PACKAGED = (
     "structure_decoder",
@@ -85,7 +85,13 @@ def pipeline_config(sizes: Sizes, normalisation: Mapping[str, Mapping[str, list[
             "tex_slat_normalization": dict(normalisation["texture"]),
             "image_cond_model": {
                 "name": "DinoV3FeatureExtractor",
-                "args": {"model_name": "image_encoder", "image_size": sizes.picture, "border": BORDER, "turntable": True},
+                "args": {
+                    "model_name": "image_encoder",
+                    "image_size": sizes.picture,
+                    "ground": list(GROUND),
+                    "border": BORDER,
+                    "turntable": True,
+                },
             },
             "rembg_model": {"name": "BiRefNet", "args": {"model_name": "ZhengPeng7/BiRefNet"}},
             "low_vram": False,

@@ -15,7 +15,6 @@ import click
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
-from scipy.ndimage import binary_fill_holes
 
 from genesis_server.assets import Asset
 from genesis_server.hub.catalog import MINI
@@ -29,7 +28,6 @@ from genesis_server.report.render import FRONT_DISTANCE, View, over, render_view
 VIEWS = (View(0, 10), View(50, 20), View(180, 20), View(-60, 35))  # degrees: the input's side, then around
 TILE = 224
 PAPER = (244, 244, 244)
-BLACK = 24  # a cutout is on black: darker than this of 255 and open to the outside is background
 
 
 @click.command()
@@ -72,10 +70,9 @@ def outline_overlap(asset: Asset, border: float) -> float:
         asset: a finished one.
         border: `Framing.border` of its model.
     """
-    cutout = np.asarray(Image.open(asset.path("cutout_0.png")).convert("L"))
-    margin = round(len(cutout) * border / (1 - 2 * border))
-    mask = binary_fill_holes(np.pad(cutout > BLACK, margin))
-    mask = np.asarray(Image.fromarray(mask).resize((TILE, TILE)))
+    cover = np.asarray(Image.open(asset.path("cutout_0.png")).getchannel("A"))
+    margin = round(len(cover) * border / (1 - 2 * border))
+    mask = np.asarray(Image.fromarray(np.pad(cover > 127, margin)).resize((TILE, TILE)))
     drawn = render_views(asset.path(MODEL_FILE), [View(distance=FRONT_DISTANCE)], TILE)[0][..., 3] > 127
     return float((drawn & mask).sum() / (drawn | mask).sum())
 

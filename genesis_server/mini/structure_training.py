@@ -20,7 +20,16 @@ from torch import Tensor, nn
 from genesis_server.mini.config import ENCODER_WIDTH, LATENT_CHANNELS, build_image_encoder, build_network
 from genesis_server.mini.flow_loss import drop_condition, flow_loss
 from genesis_server.mini.pool import Pool
-from genesis_server.mini.supply import AUXILIARY, AUXILIARY_CHANNELS, CELLS, HELD_OUT_SEED, Supply, picture_tensor, take_rows
+from genesis_server.mini.supply import (
+    AUXILIARY,
+    AUXILIARY_CHANNELS,
+    CELLS,
+    HELD_OUT_SEED,
+    Supply,
+    picture_tensor,
+    plain,
+    take_rows,
+)
 from genesis_server.mini.training import Run, Training
 from genesis_server.networks.sparse_unet import sample_posterior
 from genesis_server.pipeline.conditioning import mark_turn
@@ -300,7 +309,7 @@ class _Measurement:
         self.decoder = load_frozen(run, "structure_decoder")
         supply = Supply(run, seed)
         objects = supply.objects(run.scaled(CHUNK))
-        self.picture, self.occupancy = supply.world.pictures(objects).rgb.permute(0, 3, 1, 2), supply.occupancy(objects).bool()
+        self.picture, self.occupancy = plain(supply.world.pictures(objects)), supply.occupancy(objects).bool()
         self.last = 0.0
 
     def when_due(self, training: Training) -> None:

@@ -14,8 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from genesis_server.mini.config import GROUND
 from genesis_server.mini.training import Run
 from genesis_server.mini.world import Objects, Pictures, World
+from genesis_server.pipeline.conditioning import from_behind
 from genesis_server.sparse.tensor import Level, SparseTensor
 
 HELD_OUT_SEED = 990_001
@@ -78,7 +80,7 @@ class Supply:
         return varied(seen), torch.cat([cover, means], dim=1).half()
 
     def views(self, objects: Objects) -> tuple[Tensor, Tensor, Tensor]:
-        """A second picture of each object, half of them from behind, the others from the left or the right.
+        """A second picture of each object, half of them from behind (mirrored), the others from the left or the right.
 
         Returns:
             uint8 `[B, 3, S, S]` and the turn that leads to it, float32 `[B]` radians (`World.turned`).
@@ -86,12 +88,12 @@ class Supply:
         # two or four pictures of a turntable; turns of any size were tried and learned too slowly to be of use
         quarters = torch.tensor([2.0, 2.0, 1.0, 3.0], device=objects.frame.device)
         turn = quarters[torch.randint(4, (len(objects),), device=quarters.device)] * math.pi / 2
-        seen = self.world.pictures(self.world.turned(objects, turn), self.run.sizes.picture, 1)
-        return varied(seen), turn
+        rgb = varied(self.world.pictures(self.world.turned(objects, turn), self.run.sizes.picture, 1))
+        return torch.where(from_behind(turn).view(-1, 1, 1, 1), rgb.flip(-1), rgb), turn
 
 
 def varied(seen: Pictures) -> Tensor:
-    """The renderings as uint8 `[B, 3, S, S]`, some as flat drawings, some with another exposure."""
+    """The renderings on their ground, uint8 `[B, 3, S, S]`, some as flat drawings, some with another exposure."""
     rgb, alpha = _channels_first(seen.rgb), _channels_first(seen.alpha)
     draw = torch.rand(4, len(rgb), 1, 1, 1, device=rgb.device)
     jump = seen.normal - seen.normal.roll(1, 1), seen.normal - seen.normal.roll(1, 2)
@@ -101,7 +103,18 @@ def varied(seen: Pictures) -> Tensor:
     rgb = torch.where(draw[1] < FLAT_SHARE, flat, rgb)
     exponent = torch.exp(GAMMA * (2 * draw[2] - 1))
     rgb = torch.where(draw[3] < EXPOSED_SHARE, alpha * (rgb / alpha.clamp(min=1 / 255)).clamp(0, 1) ** exponent, rgb)
-    return (255 * rgb).round().to(torch.uint8)
+    return on_ground(rgb, alpha)
+
+
+def on_ground(rgb: Tensor, alpha: Tensor) -> Tensor:
+    """Premultiplied `[B, 3, S, S]` with `[B, 1, S, S]`, 0..1, as the encoder sees them, uint8."""
+    ground = torch.tensor(GROUND, device=rgb.device).view(3, 1, 1)
+    return (255 * rgb + (1 - alpha) * ground).round().to(torch.uint8)
+
+
+def plain(seen: Pictures) -> Tensor:
+    """The renderings as they are on their ground, uint8 `[B, 3, S, S]`."""
+    return on_ground(_channels_first(seen.rgb), _channels_first(seen.alpha))
 
 
 def take_rows(objects: Objects, rows: slice) -> Objects:

@@ -2,8 +2,8 @@
 """Trains genesis-mini from nothing: `python -m genesis_server.mini.train RUN_FOLDER` (docs/spec/mini.md 9).
 
 Phases run in order, each for its share of the minutes; a phase that is done is not run again, one that was interrupted
-continues from its last checkpoint. On two GPUs run `structure` beside `autoencoders`, then `refinement` beside `flows`, then
-`package`.
+continues from its last checkpoint, and `--again` adds a round to one that is finished. On two GPUs run `structure` beside
+`autoencoders`, then `refinement` beside `flows`, then `package`.
 """
 
 from __future__ import annotations
@@ -58,6 +58,7 @@ GROUPS = {
 @click.option("--scale", default=1.0, show_default=True, help="Factor on batch and pool sizes; below 1 to try the code.")
 @click.option("--objects", default=40, show_default=True, help="Held-out objects for the final evaluation.")
 @click.option("--seed", default=1, show_default=True)
+@click.option("--again", is_flag=True, help="Another round of phases that are done, from what they left; give another --seed.")
 @click.option("--compile/--no-compile", "compiled", default=True, help="Compile transformer blocks (on a GPU).")
 @click.option("--device", default="cuda" if torch.cuda.is_available() else "cpu", show_default=True)
 def main(
@@ -69,6 +70,7 @@ def main(
     scale: float,
     objects: int,
     seed: int,
+    again: bool,
     compiled: bool,
     device: str,
 ) -> None:
@@ -76,7 +78,7 @@ def main(
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     folder.mkdir(parents=True, exist_ok=True)
     sizes = Sizes(resolution, picture)
-    run = Run(folder, torch.device(device), sizes, seed, compiled and device.startswith("cuda"), scale)
+    run = Run(folder, torch.device(device), sizes, seed, compiled and device.startswith("cuda"), scale, again)
     torch.manual_seed(seed)
     torch.set_float32_matmul_precision("high")
     torch.backends.cudnn.benchmark = True  # every phase has one shape
@@ -90,7 +92,7 @@ def train(run: Run, phases: tuple[str, ...], seconds: float) -> None:
     total = sum(share for phase, (_, share) in PHASES.items() if phase in phases)
     for phase in phases:
         work, share = PHASES[phase]
-        if run.done(phase) is None:
+        if run.again or not run.done(phase):
             started = time.monotonic()
             work(run, seconds * share / total)
             logging.getLogger("genesis.mini").info("%s took %.0f s", phase, time.monotonic() - started)

@@ -6,7 +6,7 @@ phase ends decayed whatever the machine's speed. Files in the run folder:
 
     <phase>.training.safetensors   parameters, moving averages, moments, time used: written every minute, removed at the end
     <phase>.log.jsonl              one JSON object per report
-    <phase>.done.json              the phase's summary; a phase that has one is not run again
+    <phase>.done.json              summaries of the phase's rounds; a phase that has one is not run again unless asked for
     <role>.safetensors             the moving average of a finished network, float32
 """
 
@@ -32,6 +32,7 @@ from genesis_server.mini.muon import Muon
 REPORT_STEPS = 50  # the only place where the host waits for the device
 CHECKPOINT_SECONDS = 60.0
 CLIP = 1.0  # gradient norm, per network
+AGAIN_DECAY_FROM = 0.2
 IN_BLOCK = re.compile(r"\b(blocks|layer)\.\d+\.")
 
 log = logging.getLogger("genesis.mini")
@@ -48,6 +49,8 @@ class Run:
         seed: of everything; two runs with the same seed still differ, since schedules follow the clock.
         compiled: compile transformer blocks (25 s once; pays after a minute).
         scale: factor on batch and pool sizes; below 1 only to try the code on a small machine.
+        again: this is another round: networks start from what the folder has, at rates that fall almost from the start. Give
+            it another seed, or it sees the first round's objects once more.
     """
 
     folder: Path
@@ -56,19 +59,26 @@ class Run:
     seed: int = 1
     compiled: bool = True
     scale: float = 1.0
+    again: bool = False
 
     def scaled(self, count: int) -> int:
         """A batch or pool size."""
         return max(4, round(count * self.scale))
 
-    def done(self, phase: str) -> dict[str, Any] | None:
-        """Summary of a finished phase."""
+    def done(self, phase: str) -> list[dict[str, Any]]:
+        """Summaries of a phase's finished rounds."""
         path = self.folder / f"{phase}.done.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
 
     def finish(self, phase: str, summary: dict[str, Any]) -> None:
-        """Mark a phase as finished."""
-        (self.folder / f"{phase}.done.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+        """Mark a round of a phase as finished."""
+        rounds = [*self.done(phase), summary]
+        (self.folder / f"{phase}.done.json").write_text(json.dumps(rounds, indent=2) + "\n", encoding="utf-8")
+
+    def start(self, role: str, network: nn.Module) -> None:
+        """Give a network that is about to be trained what an earlier round left of it; a first round finds nothing."""
+        if self.again and self.path(role).is_file():
+            network.load_state_dict(self.load(role))
 
     def save(self, role: str, state: Mapping[str, Tensor]) -> None:
         """Store a finished network or table."""
@@ -93,7 +103,7 @@ class Training:
         networks: role -> network, in training state on the run's device.
         rates: role -> peak learning rate.
         seconds: length of the phase, compilation included.
-        decay_from: fraction of the time after which the rate falls linearly to zero.
+        decay_from: fraction of the time after which the rate falls linearly to zero; in a further round `AGAIN_DECAY_FROM`.
         warm_up: steps of linear rise.
         average: decay of the moving average per step.
         matrix_rate: peak learning rate of Muon for the matrices of transformer blocks; AdamW takes everything without it.
@@ -112,7 +122,9 @@ class Training:
         matrix_rate: float | None = None,
     ) -> None:
         self.run, self.phase, self.networks, self.seconds = run, phase, dict(networks), seconds
-        self.decay_from, self.warm_up, self.average = decay_from, warm_up, average
+        self.decay_from, self.warm_up, self.average = AGAIN_DECAY_FROM if run.again else decay_from, warm_up, average
+        for role, network in self.networks.items():
+            run.start(role, network)
         self.rates = dict(rates)
         self.groups = {role: list(network.parameters()) for role, network in networks.items()}
         self.parameters = [p for group in self.groups.values() for p in group]

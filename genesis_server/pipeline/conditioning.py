@@ -3,7 +3,8 @@
 
 A model whose output is aligned with the first picture, as genesis-mini's, cannot take further pictures one by one: it must
 know from where each was taken. Such a model is trained to attend to the tokens of all pictures at once, each marked
-with its turn; the pictures are then those of a turntable, evenly spaced.
+with its turn; the pictures are then those of a turntable, evenly spaced. Those from behind are mirrored, so that one place
+of the object lies behind one place of all of them.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor, nn
+
+from genesis_server.pipeline.cutout import BLACK
 
 TURN_MARK = 0.5  # size of the mark of a turned picture; tokens have unit variance
 
@@ -24,10 +27,12 @@ class Framing:
     """How a model was shown its pictures in training; the published one as they are cut out, one by one.
 
     Attributes:
-        border: black margin on each side of the cutout, as a share of the framed picture's side.
+        ground: colour behind the cutout, 0 to 255.
+        border: margin on each side of the cutout, as a share of the framed picture's side.
         turntable: several pictures were taken around the object, evenly spaced, and are looked at together.
     """
 
+    ground: tuple[int, int, int] = BLACK
     border: float = 0.0
     turntable: bool = False
 
@@ -55,19 +60,28 @@ def encode(encoder: nn.Module, pictures: Sequence[Image.Image], size: int, frami
 
     Args:
         encoder: a `DinoV3FeatureExtractor`, already on its device.
-        pictures: the cutouts; another mode than RGB is resized in that mode first, then loses its alpha.
+        pictures: the cutouts on their ground; another mode than RGB is resized in that mode first, then loses its alpha.
         size: a multiple of the encoder's patch size.
         framing: of the model. On a turntable all pictures become one view `[n L, D]`, picture i of n marked as taken after
             a turn of i / n.
     """
     framing = framing or Framing()
+    turns = 2 * math.pi * torch.arange(len(pictures)) / len(pictures)
+    if framing.turntable:
+        behind = from_behind(turns).tolist()
+        pictures = [ImageOps.mirror(picture) if back else picture for picture, back in zip(pictures, behind, strict=True)]
     with torch.inference_mode():
         # one by one: several views of one object are few, and a batch would cost memory at 1024 pixels
-        views = [encoder([_bordered(picture, framing.border)], image_size=size)[0] for picture in pictures]
+        views = [encoder([_bordered(picture, framing)], image_size=size)[0] for picture in pictures]
         if framing.turntable and len(views) > 1:
-            turns = [torch.tensor(2 * math.pi * index / len(views), device=views[0].device) for index in range(len(views))]
+            turns = turns.to(views[0].device)
             views = [torch.cat([mark_turn(view, turn) for view, turn in zip(views, turns, strict=True)])]
         return Conditioning(tuple(views), size)
+
+
+def from_behind(turn: Tensor) -> Tensor:
+    """bool: whether a picture after this turn (radians) shows the back, and so is mirrored before it is encoded."""
+    return turn.cos() < -0.1
 
 
 def mark_turn(tokens: Tensor, turn: Tensor) -> Tensor:
@@ -83,11 +97,11 @@ def mark_turn(tokens: Tensor, turn: Tensor) -> Tensor:
     return tokens + TURN_MARK * ((1 - turn.cos()) * a + turn.sin() * b).to(tokens.dtype)
 
 
-def _bordered(picture: Image.Image, border: float) -> Image.Image:
-    """The picture in the middle of a larger black one."""
-    if border == 0:
+def _bordered(picture: Image.Image, framing: Framing) -> Image.Image:
+    """The picture in the middle of a larger plain one."""
+    if framing.border == 0:
         return picture
-    side = round(picture.width / (1 - 2 * border))
-    framed = Image.new(picture.mode, (side, side))
+    side = round(picture.width / (1 - 2 * framing.border))
+    framed = Image.new(picture.mode, (side, side), framing.ground)
     framed.paste(picture, ((side - picture.width) // 2,) * 2)
     return framed

@@ -101,11 +101,16 @@ class ModelConfig:
             texture=_normalisation(args["tex_slat_normalization"]),
             encoder=str(encoder["args"]["model_name"]),
             image_size=None if image_size is None else int(image_size),
-            framing=Framing(float(encoder["args"].get("border", 0.0)), bool(encoder["args"].get("turntable", False))),
+            framing=_framing(encoder["args"]),
             remover=str((args.get("rembg_model") or {}).get("args", {}).get("model_name", "")),
             low_vram=bool(args.get("low_vram", True)),
             default_type=str(args.get("default_pipeline_type", DEFAULT_TYPE)),
         )
+
+
+def _framing(args: Mapping[str, Any]) -> Framing:
+    red, green, blue = (int(value) for value in args.get("ground", (0, 0, 0)))
+    return Framing((red, green, blue), float(args.get("border", 0.0)), bool(args.get("turntable", False)))
 
 
 def _normalisation(values: Mapping[str, Any]) -> Normalisation:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a picture to the square, black-backed cutout that the image encoder sees (docs/spec/pipeline.md 4).
+"""From a picture to the square cutout that the image encoder sees on a plain ground (docs/spec/pipeline.md 4).
 
 The steps and their roundings are those of the published pipeline; only its crashes are replaced by errors. A picture in
 another mode than RGBA has no alpha here: `load_picture` turns every kind of transparency into RGBA before.
@@ -16,6 +16,7 @@ from genesis_server.pipeline.background import BackgroundRemover
 from genesis_server.protocol.errors import ErrorCode, GenesisError
 
 LONGEST_SIDE = 1024
+BLACK = (0, 0, 0)
 FOREGROUND_ALPHA = 204  # 0.8 of 255; strictly above is foreground
 
 
@@ -24,7 +25,7 @@ class Cutout:
     """One picture ready for the encoder.
 
     Attributes:
-        picture: RGB, square, the object premultiplied on black.
+        picture: RGBA, square, on a transparent ground.
         background: how the background went: "alpha" (the picture's own), "kept", or what removed it.
     """
 
@@ -54,14 +55,6 @@ def cut_out(picture: Image.Image, background: str, remover: BackgroundRemover, n
     Raises:
         GenesisError: NO_FOREGROUND when nothing, or only a single pixel, is left.
     """
-    visible, how = cut_out_visibly(picture, background, remover, name)
-    return Cutout(_premultiply(visible), how)
-
-
-def cut_out_visibly(
-    picture: Image.Image, background: str, remover: BackgroundRemover, name: str = "The picture"
-) -> tuple[Image.Image, str]:
-    """The cutout as people want to see it, RGBA on a transparent ground, and how the background went; as `cut_out`."""
     has_alpha = _has_alpha(picture)
     picture = _downscale(picture)
     if has_alpha and background != "remove":
@@ -71,7 +64,7 @@ def cut_out_visibly(
     else:
         removal = remover.remove(_on_white(picture) if has_alpha else picture.convert("RGB"))
         how, masked = removal.method, removal.picture
-    return masked.crop(_square_box(np.asarray(masked.getchannel("A")), how, name)), how
+    return Cutout(masked.crop(_square_box(np.asarray(masked.getchannel("A")), how, name)), how)
 
 
 def _on_white(picture: Image.Image) -> Image.Image:
@@ -121,6 +114,10 @@ def _no_foreground(alpha: np.ndarray, how: str, name: str) -> GenesisError:
     )
 
 
-def _premultiply(picture: Image.Image) -> Image.Image:
+def on_ground(picture: Image.Image, ground: tuple[int, int, int] = BLACK) -> Image.Image:
+    """A cutout as the image encoder sees it: RGB, on a plain ground. One without alpha is there already."""
+    if picture.mode != "RGBA":
+        return picture.convert("RGB")
     values = np.asarray(picture).astype(np.float32) / 255
-    return Image.fromarray((values[..., :3] * values[..., 3:] * 255).astype(np.uint8))
+    seen = values[..., :3] * values[..., 3:] * 255 + (1 - values[..., 3:]) * np.float32(ground)
+    return Image.fromarray(seen.astype(np.uint8))

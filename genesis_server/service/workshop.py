@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from genesis_server.assets import Asset
-from genesis_server.pipeline.cutout import cut_out_visibly
+from genesis_server.pipeline.cutout import cut_out
 from genesis_server.pipeline.model import Model
 from genesis_server.pipeline.picture import load_picture
 from genesis_server.pipeline.texture_mesh import is_textured_mesh
@@ -89,11 +89,12 @@ class Workshop:
         picture = load_picture(Path(request.picture))
         if self._cutter is None or self._cutter[0] != request.model:
             self._cutter = (request.model, Model.load(request.model))
-        shown, method = cut_out_visibly(picture, request.background, self._cutter[1].remover(), "The picture")
+        cutout = cut_out(picture, request.background, self._cutter[1].remover())
+        shown = cutout.picture
         shown.thumbnail((request.size, request.size))
         data = io.BytesIO()
         shown.save(data, "PNG")
-        return CutoutMade(method, shown.width, shown.height, data.getvalue())
+        return CutoutMade(cutout.background, shown.width, shown.height, data.getvalue())
 
     def _estimate(self, request: Estimate) -> Forecast:
         if request.asset:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from genesis_server.networks.registry import load_checkpoint
 from genesis_server.pipeline.conditioning import Conditioning, encode
-from genesis_server.pipeline.cutout import cut_out
+from genesis_server.pipeline.cutout import cut_out, on_ground
 from genesis_server.pipeline.latents import Latent, Sampling, Structure, seeded
 from genesis_server.pipeline.model import ENCODER, SHAPE_DECODER, STRUCTURE_FLOW, TEXTURE_DECODER, Model
 from genesis_server.pipeline.picture import load_picture
@@ -41,6 +41,7 @@ class Run:
     def __init__(self, model: Model, picture: Path) -> None:
         self.model, self.plan = model, model.plan()
         cutout = cut_out(load_picture(picture), "auto", model.remover()).picture
+        cutout = on_ground(cutout, model.config.framing.ground)
         with model.network(ENCODER) as encoder:
             self.encoder = encoder
             self.picture = cutout

@@ -2,6 +2,7 @@
 """The whole training, from nothing to an evaluated model folder, at the smallest size; and that it continues."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -29,7 +30,7 @@ def folder(tmp_path_factory):
 
 def test_every_phase_trains_and_says_what_it_measured(folder):
     for phase in training_command.PHASES:
-        summary = json.loads((folder / f"{phase}.done.json").read_text())
+        (summary,) = json.loads((folder / f"{phase}.done.json").read_text())
         assert summary["steps"] >= 1, phase
         assert (folder / f"{phase}.log.jsonl").is_file()
 
@@ -63,6 +64,17 @@ def test_an_interrupted_phase_continues_where_it_stopped(tmp_path):
         assert torch.equal(value, other), name
     moments = [t.optimisers[0].state[t.parameters[0]]["exp_avg"] for t in (first, second)]
     assert torch.equal(*moments)
+
+
+def test_another_round_starts_from_what_the_last_one_left(tmp_path):
+    run = Run(tmp_path, torch.device("cpu"), Sizes())
+    first = Training(run, "phase", {"net": torch.nn.Linear(3, 2)}, {"net": 1e-2}, seconds=1000)
+    first.finish()
+    again = replace(run, again=True)
+    second = Training(again, "phase", {"net": torch.nn.Linear(3, 2)}, {"net": 1e-2}, seconds=1000)
+    assert torch.equal(second.networks["net"].weight, first.networks["net"].weight)
+    second.finish()
+    assert len(run.done("phase")) == 2
 
 
 @pytest.mark.parametrize("role", ["shape_flow", "texture_flow"])
