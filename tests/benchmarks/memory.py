@@ -1,0 +1,345 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whole runs of the published sizes, picture to GLB, under memory budgets: `python -m tests.benchmarks.memory [--json FILE]`.
+
+Every row is a process of its own whose torch memory is capped at its budget. Weights are random; so that every stage has the
+work that a real object gives it, the occupied cells, the subdivisions and the surface are those of the bumpy asset, put in
+where the networks' own would come out. Everything is computed nevertheless. The table shows the time, its ratio to the run
+without a budget, what was predicted before the run and what was used at most, and the same for every network.
+`--tiny` runs it on small networks on any device, to try the script itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from genesis_server.assets import Asset
+from genesis_server.networks.dual_grid_vae import DualGridVoxels, FlexiDualGridVaeDecoder
+from genesis_server.ovoxel.voxels import OVoxel
+from genesis_server.pipeline import shape, structure
+from genesis_server.pipeline.config import ModelConfig, Normalisation
+from genesis_server.pipeline.generate import generate
+from genesis_server.pipeline.memory import LADDER, Work
+from genesis_server.pipeline.model import ENCODER, SHAPE_DECODER, STRUCTURE_DECODER, STRUCTURE_FLOW, TEXTURE_DECODER, Model
+from genesis_server.pipeline.plan import MAX_TOKENS
+from genesis_server.protocol.events import Event, EventKind
+from genesis_server.protocol.parameters import GenerateSettings
+from genesis_server.sparse.resample import coarsen, subdivisions_between
+from genesis_server.sparse.tensor import Level, SparseTensor
+from tests.benchmarks.network_bench import DECODER, DINO, FLOW, SAMPLERS, random_network, weight_bytes
+from tests.bumpy import bumpy_voxels
+
+ROWS = (("1024_cascade", None), ("1024_cascade", 8), ("1024_cascade", 6), ("1024_cascade", 4), ("1536_cascade", 10))  # GB
+AIMS = {("1024_cascade", 8): 1.15, ("1024_cascade", 6): 1.5}  # of the time without a budget
+RATIO, UPS = 16, 4
+STRUCTURE_CELLS = 32  # per axis, of the 512 networks
+
+
+@dataclass(frozen=True)
+class Known:
+    """The object that every network is made to find; tensors on the CPU.
+
+    Attributes:
+        occupied: bool `[g, g, g]`, the structure.
+        latent: int32 `[T, 4]`, cells of the refined pass.
+        masks: subdivisions from those cells to the voxels.
+        voxels: in the decoder's order.
+    """
+
+    occupied: Tensor
+    latent: Tensor
+    masks: list[Tensor]
+    voxels: OVoxel
+
+
+def known_object(wanted: int, device: torch.device, coarse: int) -> Known:
+    """The bumpy asset at the largest resolution up to `wanted` that the token limit allows."""
+    while True:
+        voxels = bumpy_voxels(wanted, device)
+        fine = Level(torch.nn.functional.pad(voxels.coords, (1, 0)))
+        level = Level(fine.coords)
+        for _ in range(UPS):
+            level = coarsen(level)
+        if len(level.coords) < MAX_TOKENS:
+            break
+        wanted -= 8 * RATIO
+    masks, order = subdivisions_between(Level(level.coords), fine, UPS)
+    occupied = torch.zeros((coarse,) * 3, dtype=torch.bool, device=device)
+    occupied[tuple((level.coords[:, 1:].long() * coarse * RATIO // wanted).unbind(1))] = True
+    parts = (voxels.coords, voxels.dual_vertices, voxels.intersected, voxels.attributes)
+    coords, vertices, flags, values = (part[order].cpu() for part in parts)
+    known = OVoxel(coords, vertices, flags, wanted, None, values)
+    return Known(occupied.cpu(), level.coords.cpu(), [mask.cpu() for mask in masks], known)
+
+
+class KnownDecoder(FlexiDualGridVaeDecoder):
+    """Computes everything, and then says what is known."""
+
+    known: Known
+
+    def forward(self, x: SparseTensor, tiles: int = 1) -> DualGridVoxels:
+        masks = [mask.to(x.feats.device) for mask in self.known.masks]
+        found = super().forward(x, subdivisions=masks, tiles=tiles)
+        subs = [sub.replace(mask.to(sub.dtype) * 2 - 1) for sub, mask in zip(found.subs, masks, strict=True)]
+        vertices = self.known.voxels.dual_vertices.to(found.vertices)
+        return DualGridVoxels(found.raw, vertices, self.known.voxels.intersected.to(x.feats.device), found.quad_lerp, subs)
+
+
+@contextmanager
+def injected(known: Known) -> Iterator[None]:
+    """The structure's cells and those of the refined pass."""
+    plain_pool = structure._pool
+
+    def pool(occupied: Tensor, grid: int) -> Tensor:
+        return known.occupied.to(plain_pool(occupied, grid).device)[None]
+
+    def limited(fine: Tensor, *_: Any) -> tuple[Tensor, int]:
+        return known.latent.to(fine.device), known.voxels.resolution
+
+    with mock.patch.object(structure, "_pool", pool), mock.patch.object(shape, "limit_tokens", limited):
+        yield
+
+
+def make_model(kind: str, known: Known, device: torch.device, budget: int | None, tiny: bool) -> Watched:
+    """All networks of the published model, made when first used."""
+    narrow = {"model_channels": 64, "num_blocks": 2, "num_heads": 2, "cond_channels": 32} if tiny else {}
+    flow = FLOW | narrow
+    thin = {"model_channels": [64, 32, 32, 16, 16], "num_blocks": [1, 1, 1, 1, 0]} if tiny else {}
+    decoder = DECODER | thin
+    sparse = {role: flow | {"in_channels": 32, "out_channels": 32} for role in ("shape", "tex")}
+    sparse["tex"] = sparse["tex"] | {"in_channels": 64}
+    configs = {STRUCTURE_FLOW: ("SparseStructureFlowModel", flow)}
+    for size in (512, 1024):
+        configs |= {f"{role}_slat_flow_model_{size}": ("SLatFlowModel", args) for role, args in sparse.items()}
+    channels = [32, 16, 8] if tiny else [512, 128, 32]
+    configs[STRUCTURE_DECODER] = (
+        "SparseStructureDecoder",
+        {"out_channels": 1, "latent_channels": 8, "num_res_blocks": 2, "num_res_blocks_middle": 2, "channels": channels},
+    )
+    configs[SHAPE_DECODER] = ("FlexiDualGridVaeDecoder", decoder | {"resolution": 256})
+    configs[TEXTURE_DECODER] = ("SparseUnetVaeDecoder", decoder | {"out_channels": 6, "pred_subdiv": False})
+    half = {"flow": torch.bfloat16, "decoder": torch.float16} if device.type == "cuda" else {}
+
+    def load(role: str, to: torch.device, dtype: torch.dtype | None = None) -> torch.nn.Module:
+        name, args = configs[role]
+        network = random_network({"name": name, "args": args}, to, dtype or half.get("flow" if "flow" in role else "decoder"))
+        if role == SHAPE_DECODER:
+            network.__class__, network.known = KnownDecoder, known
+        return network
+
+    def load_encoder(to: torch.device) -> torch.nn.Module:
+        from genesis_server.networks.image_encoder import DinoV3FeatureExtractor
+
+        config = DINO | ({"num_hidden_layers": 2, "hidden_size": 32, "num_attention_heads": 2} if tiny else {})
+        with to:
+            return DinoV3FeatureExtractor(config, 1024).eval().requires_grad_(False)
+
+    weights = {}
+    for role, (name, args) in configs.items():
+        with torch.device("meta"):
+            from genesis_server.networks.registry import build
+
+            kind_of = half.get("flow" if "flow" in role else "decoder")
+            weights[role] = weight_bytes(build({"name": name, "args": args}, kind_of))
+    same = Normalisation(torch.zeros(32), torch.ones(32))
+    config = ModelConfig({}, SAMPLERS, same, same, "random", default_type=kind)
+    loaders = {role: partial(load, role) for role in configs} | {ENCODER: load_encoder}
+    return Watched(
+        "random",
+        config,
+        {role: args for role, (_, args) in configs.items()},
+        loaders,
+        device,
+        weights=weights | {ENCODER: 1_210_000_000},
+        budget=budget,
+    )
+
+
+class Watched(Model):
+    """A model that notes what every use of a network was predicted to take and took."""
+
+    uses: list[dict[str, Any]]
+
+    @contextmanager
+    def use(self, role: str, work: Work | None = None, exact: bool = False) -> Iterator[Any]:
+        """See `Model.use`."""
+        cuda = self.device.type == "cuda"
+        if cuda:
+            torch.cuda.synchronize()
+            torch.cuda.reset_peak_memory_stats()
+        start = time.perf_counter()
+        with super().use(role, work, exact) as used:
+            yield used
+            if cuda:
+                torch.cuda.synchronize()
+        entry = {"role": role, "seconds": time.perf_counter() - start, "rung": LADDER.index(used.rung)}
+        if cuda:
+            entry |= {"peak": torch.cuda.max_memory_allocated(), "reserved": torch.cuda.max_memory_reserved()}
+        if work is not None and self.memory.knows(role):
+            entry["predicted"] = self.memory.predict(role, used.rung, work)
+        self.uses.append(entry)
+
+
+class DeviceWatch:
+    """The most memory in use on the device, by whatever library; sampled."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.most, self._end = 0, threading.Event()
+        self._thread = threading.Thread(target=self._look, args=(device,), daemon=True)
+        if device.type == "cuda":
+            self._thread.start()
+
+    def _look(self, device: torch.device) -> None:
+        free, total = torch.cuda.mem_get_info(device)
+        while not self._end.wait(0.01):
+            free, total = torch.cuda.mem_get_info(device)
+            self.most = max(self.most, total - free)
+
+    def stop(self) -> int:
+        self._end.set()
+        return self.most
+
+
+def run_row(kind: str, budget: int | None, tiny: bool, folder: Path) -> dict[str, Any]:
+    """One run in this process: seconds, prediction, peaks, by stage and by network."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    resolution = int(kind.split("_")[0]) // (8 if tiny else 1)
+    known = known_object(resolution, device, STRUCTURE_CELLS // (8 if tiny else 1))
+    cuda = device.type == "cuda"
+    if cuda:
+        torch.cuda.empty_cache()
+        if budget is not None:
+            torch.cuda.set_per_process_memory_fraction(budget * 1e9 / torch.cuda.get_device_properties(device).total_memory)
+    model = make_model(kind, known, device, None if budget is None else int(budget * 1e9), tiny)
+    model.uses = []
+    picture = Image.new("RGBA", (512, 512))
+    ImageDraw.Draw(picture).ellipse((60, 60, 450, 450), fill=(200, 120, 40, 255))
+    asset = Asset.create(folder / "run.genesis", [picture], GenerateSettings(resolution=kind), "random")
+    stages: dict[str, dict[str, float]] = {}
+    notes: list[str] = []
+    watch = DeviceWatch(device)
+
+    def tell(event: Event) -> None:
+        if event.kind == EventKind.NOTE:
+            notes.append(event.note)
+        if event.kind == EventKind.STAGE_FINISHED:
+            stages[event.stage] = {"seconds": event.seconds}
+            if cuda:
+                torch.cuda.synchronize()
+                stages[event.stage] |= {"peak": torch.cuda.max_memory_allocated(), "device": watch.most}
+                torch.cuda.reset_peak_memory_stats()
+
+    predicted = model.prepare(model.plan(kind))
+    start = time.perf_counter()
+    error = ""
+    with injected(known):
+        try:
+            generate(asset, model, tell)
+        except Exception as problem:  # noqa: BLE001  what was measured until then is worth having
+            traceback.print_exc()
+            error = f"{type(problem).__name__}: {problem}"
+    seconds = time.perf_counter() - start
+    return {
+        "type": kind,
+        "budget_gb": budget,
+        "resolution": known.voxels.resolution,
+        "tokens": len(known.latent),
+        "voxels": len(known.voxels.coords),
+        "seconds": seconds,
+        "predicted": predicted,
+        "peak": max((use.get("peak", 0) for use in model.uses), default=0),
+        "device": watch.stop(),
+        "stages": stages,
+        "uses": model.uses,
+        "notes": notes,
+        "failed": error,
+    }
+
+
+def print_row(row: dict[str, Any], unlimited: float | None) -> None:
+    """A row of the table, then its stages and networks."""
+    name = f"{row['type']} {'unlimited' if row['budget_gb'] is None else str(row['budget_gb']) + ' GB'}"
+    if "error" in row:
+        print(f"{name:24} FAILED {row['error']}", flush=True)
+        return
+    ratio = f"{row['seconds'] / unlimited:.2f} of unlimited" if unlimited else ""
+    aim = AIMS.get((row["type"], row["budget_gb"]))
+    if unlimited and aim:
+        ratio += f" (aim {aim})"
+    print(
+        f"{name:24} {row['seconds']:7.1f} s  {ratio}  {row['tokens']} tokens, {row['voxels']} voxels"
+        f"  networks {row['peak'] / 1e9:.2f} GB, predicted {row['predicted'] / 1e9:.2f}; device {row['device'] / 1e9:.2f} GB",
+        flush=True,
+    )
+    words = [f"{k} {v['seconds']:.1f} s {v.get('peak', 0) / 1e9:.2f} GB" for k, v in row["stages"].items()]
+    print("   stages:", "  ".join(words), flush=True)
+    for use in row["uses"]:
+        if "predicted" in use:
+            off = 100 * (use["predicted"] / use["peak"] - 1) if use.get("peak") else 0.0
+            print(
+                f"   {use['role']:28} rung {use['rung']} {use['seconds']:6.2f} s  peak {use.get('peak', 0) / 1e9:5.2f} GB"
+                f"  predicted {use['predicted'] / 1e9:5.2f} ({off:+.0f} %)",
+                flush=True,
+            )
+    if row["failed"]:
+        print(f"   FAILED: {row['failed'][:600]}", flush=True)
+    for note in row["notes"]:
+        print(f"   note: {note}", flush=True)
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("rows", nargs="*", metavar="TYPE:GB", help="only these, such as 1024_cascade:8 or 1024_cascade:none")
+    parser.add_argument("--tiny", action="store_true")
+    parser.add_argument("--seconds", type=float, default=1e9, help="no row starts after this")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)  # this process is the row
+    chosen = parser.parse_args(arguments)
+    pairs = [tuple(text.split(":")) for text in chosen.rows]
+    rows = [(kind, None if size == "none" else float(size)) for kind, size in pairs] or list(ROWS)
+    if chosen.here:
+        with tempfile.TemporaryDirectory() as folder:
+            print(json.dumps(run_row(*rows[0], chosen.tiny, Path(folder))))
+        return 0
+    began, results, unlimited = time.perf_counter(), [], {}
+    for kind, budget in rows:
+        if time.perf_counter() - began > chosen.seconds:
+            break
+        name = f"{kind}:{'none' if budget is None else f'{budget:g}'}"
+        command = [sys.executable, "-m", "tests.benchmarks.memory", "--here", name, *(["--tiny"] if chosen.tiny else [])]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        try:
+            row = json.loads(done.stdout.strip().splitlines()[-1])
+        except (ValueError, IndexError):
+            row = {"type": kind, "budget_gb": budget, "error": done.stderr.strip()[-1500:]}
+        if budget is None and row.get("failed") == "":
+            unlimited[kind] = row["seconds"]
+        results.append(row)
+        try:
+            print_row(row, unlimited.get(kind))
+        except Exception:  # noqa: BLE001  the numbers are in the file all the same
+            traceback.print_exc()
+        if chosen.json:
+            chosen.json.write_text(json.dumps(results, indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
