@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -26,11 +26,13 @@ from genesis_server.mesh.mesh import Mesh
 from genesis_server.ovoxel.extract import extract_mesh
 from genesis_server.ovoxel.voxels import OVoxel
 from genesis_server.ovoxel.vxz import read_vxz
+from genesis_server.pipeline.memory import is_out_of_memory
 from genesis_server.pipeline.progress import Progress
 from genesis_server.protocol.errors import ErrorCode, GenesisError
 from genesis_server.protocol.parameters import BakeSettings
 
 BAKE_STAGES = ("mesh", "bake")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -80,16 +82,36 @@ def bake_voxels(
             numbers; CANCELLED.
     """
     _check_values(voxels)
-    voxels = _moved(voxels, device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    detailed = extract_mesh(voxels)
-    progress.check()
-    mesh = None if levels else _finished(detailed, settings, voxels.resolution, progress)
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+
+    def meshed(device: str) -> tuple[Mesh, Mesh | None]:
+        detailed = extract_mesh(_moved(voxels, device))
+        progress.check()
+        return detailed, None if levels else _finished(detailed, settings, voxels.resolution, progress)
+
+    def textured(device: str) -> Baked:
+        here, surface = _moved(voxels, device), _mesh_moved(detailed, device)
+        done = [_level_moved(level, device) for level in levels] or _unwrapped(_mesh_moved(mesh, device), settings, progress)
+        progress.check()
+        material = bake_textures(done[0], surface, here, settings, partial(progress.step, "bake"))
+        return Baked(done, material, len(detailed.faces))
+
+    (detailed, mesh), device = _where_it_fits(meshed, device, partial(progress.note, "mesh"))
     progress.finished("mesh")
     progress.started("bake")
-    levels = [_level_moved(level, voxels.coords.device) for level in levels] or _unwrapped(mesh, settings, progress)
-    progress.check()
-    material = bake_textures(levels[0], detailed, voxels, settings, partial(progress.step, "bake"))
-    return Baked(levels, material, len(detailed.faces))
+    return _where_it_fits(textured, device, partial(progress.note, "bake"))[0]
+
+
+def _where_it_fits(work: Callable[[str], T], device: str, note: Callable[[str], None]) -> tuple[T, str]:
+    """What `work` makes on a device, or on the CPU where the GPU's memory runs out; and where that was."""
+    try:
+        return work(device), device
+    except RuntimeError as error:
+        if device == "cpu" or not is_out_of_memory(error):
+            raise
+    torch.cuda.empty_cache()  # outside the handler: the error holds on to every tensor of the failed try
+    note("The GPU's memory ran out; the rest of mesh and textures is made on the CPU, more slowly.")
+    return work("cpu"), "cpu"
 
 
 def layout_settings(settings: BakeSettings) -> dict[str, Any]:
@@ -137,7 +159,11 @@ def _unwrapped(mesh: Mesh, settings: BakeSettings, progress: Progress) -> list[U
     return levels
 
 
-def _level_moved(level: UnwrappedMesh, device: torch.device) -> UnwrappedMesh:
+def _mesh_moved(mesh: Mesh, device: str) -> Mesh:
+    return Mesh(mesh.vertices.to(device), mesh.faces.to(device))
+
+
+def _level_moved(level: UnwrappedMesh, device: str) -> UnwrappedMesh:
     return UnwrappedMesh(**{item.name: getattr(level, item.name).to(device) for item in dataclasses.fields(level)})
 
 

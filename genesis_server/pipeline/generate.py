@@ -25,7 +25,7 @@ from genesis_server.pipeline.conditioning import Conditioning, encode
 from genesis_server.pipeline.cutout import cut_out, on_ground
 from genesis_server.pipeline.decode import decode, decode_shape
 from genesis_server.pipeline.latents import Latent, Sampling, Structure, seeded
-from genesis_server.pipeline.memory import OUT_OF_MEMORY_NOTE, retry_smaller
+from genesis_server.pipeline.memory import BAKE_BYTES_PER_VOXEL, OUT_OF_MEMORY_NOTE, retry_smaller
 from genesis_server.pipeline.model import ENCODER, Model
 from genesis_server.pipeline.picture import load_picture
 from genesis_server.pipeline.plan import Plan
@@ -270,6 +270,8 @@ class _Generation:
 
     def _make_mesh(self, writer: StageWriter) -> None:
         bake, voxels = self.settings.bake, read_vxz(self.asset.path(VOXELS_FILE))
+        if self.model is not None:
+            self.model.make_room(BAKE_BYTES_PER_VOXEL * len(voxels.coords))
         layout = stage_key("layout", layout_settings(bake), wanted_keys(self.asset, self.model)["voxels"])
         baked = bake_voxels(voxels, bake, self.progress, levels=self._known_levels(layout))
         write_baked(writer.file(MODEL_FILE), baked, bake)

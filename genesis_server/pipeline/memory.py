@@ -24,6 +24,7 @@ BUDGET_VARIABLE = "GENESIS_VRAM_BUDGET"
 MARGIN = 600 << 20  # of free memory that is left to others: the desktop, the driver, what Blender draws with
 OVERHEAD = 250 << 20  # workspaces of matrix and attention libraries, fragments
 CELLS_PER_SQUARE = 7.0  # cells of a surface on a grid of side g, over g * g; 5.9 and 6.0 were measured, a fern has more
+BAKE_BYTES_PER_VOXEL = 600  # of mesh and bake; replaced by what was measured
 VOXELS_PER_CELL = 257.0  # of four subdivisions, measured
 OUT_OF_MEMORY_NOTE = "The GPU's memory ran out; going on with less of it, more slowly."
 _UNITS = {"": 1e9, "GB": 1e9, "G": 1e9, "GIB": 2**30, "MB": 1e6, "M": 1e6, "MIB": 2**20}
@@ -168,15 +169,20 @@ def retry_smaller(step: Callable[[], None], smaller: Callable[[], bool]) -> None
     """Do a step; when the GPU's memory runs out and `smaller` has arranged to need less of it, do it again.
 
     Raises:
-        torch.OutOfMemoryError: when `smaller` says that there is no smaller way.
+        RuntimeError: torch's or Warp's, when `smaller` says that there is no smaller way.
     """
     while True:
         try:
             return step()
-        except torch.OutOfMemoryError:
-            if not smaller():
+        except RuntimeError as error:
+            if not is_out_of_memory(error) or not smaller():
                 raise
         torch.cuda.empty_cache()  # outside the handler: the error holds on to every tensor of the failed try
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether the GPU's memory ran out; torch has a class for it, Warp a sentence."""
+    return isinstance(error, torch.OutOfMemoryError) or "Failed to allocate" in str(error)
 
 
 def parse_budget(text: str) -> int:

@@ -205,14 +205,16 @@ class Model:
         load = self._loaders[role]
         if exact and self.device.type == "cuda":
             role, load = self._exact_variant(role), partial(load, dtype=torch.float32)
-        if role not in self._loaded:
-            self._loaded[role] = load(self.device)
-        network = self._loaded[role]
         if self.device.type != "cuda":
-            yield from self._use_on_host(network)
+            if role not in self._loaded:
+                self._loaded[role] = load(self.device)
+            yield from self._use_on_host(self._loaded[role])
             return
         planned = work is not None and self.memory.knows(role)
         rung = self.memory.rung(role, work) if planned else LADDER[min(self.memory.floor, 1)]
+        if role not in self._loaded:
+            self._loaded[role] = load(self.device if rung.resident else torch.device("cpu"))
+        network = self._loaded[role]
         if rung.resident and role not in self._copies:
             yield Use(network, rung)
             return
@@ -232,6 +234,20 @@ class Model:
     def save_memory(self) -> bool:
         """After memory ran out: run in the next smaller way from now on; False when there is none."""
         return self.device.type == "cuda" and self.memory.step_down()
+
+    def make_room(self, needed: int) -> None:
+        """Before work on the device that is no network's: networks go to host memory where both do not fit.
+
+        Args:
+            needed: bytes.
+        """
+        if self.device.type != "cuda" or self.memory.budget is None:
+            return
+        staying = [role for role in self._loaded if role not in self._copies and self.memory.knows(role)]
+        if sum(self.memory.network(role).weights for role in staying) + needed > self.memory.budget:
+            for role in self._loaded:
+                self._host_copy(role)
+        torch.cuda.empty_cache()
 
     def _exact_variant(self, role: str) -> str:
         """Name under which a network in float32 is kept and counted: everything of it has twice the size."""

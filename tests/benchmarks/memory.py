@@ -139,7 +139,8 @@ def make_model(kind: str, known: Known, device: torch.device, budget: int | None
 
     def load(role: str, to: torch.device, dtype: torch.dtype | None = None) -> torch.nn.Module:
         name, args = configs[role]
-        network = random_network({"name": name, "args": args}, to, dtype or half.get("flow" if "flow" in role else "decoder"))
+        kind_of = dtype or half.get("flow" if "flow" in role else "decoder")
+        network = random_network({"name": name, "args": args}, device, kind_of).to(to)  # made on the GPU, which is faster
         if role == SHAPE_DECODER:
             network.__class__, network.known = KnownDecoder, known
         return network

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from genesis_server.ovoxel.voxels import OVoxel
+from genesis_server.pipeline import bake as bake_room
 from genesis_server.pipeline.bake import BAKE_STAGES, Baked, bake_voxels, layout_settings, read_levels, write_baked
 from genesis_server.pipeline.progress import Progress
 from genesis_server.protocol.errors import ErrorCode, GenesisError
@@ -66,3 +67,36 @@ def test_no_voxels_have_no_surface(voxels: OVoxel) -> None:
     with pytest.raises(GenesisError) as error:
         bake(empty, SETTINGS)
     assert error.value.code is ErrorCode.EMPTY_STRUCTURE
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("pretended"), RuntimeError("Failed to allocate 9 bytes on device")])
+@pytest.mark.parametrize("step", ["extract_mesh", "bake_textures"])
+def test_where_the_gpu_is_too_small_the_cpu_finishes(
+    voxels: OVoxel, monkeypatch: pytest.MonkeyPatch, step: str, error: RuntimeError
+) -> None:
+    """Once, saying so, with the same result; "cpu:0" stands for a GPU."""
+    settings, events = replace(SETTINGS, texture_size=64, lods=1), []
+    calm = bake(voxels, settings)
+    real, failures = getattr(bake_room, step), iter([True, False])
+
+    def unlucky(*arguments: object) -> object:
+        if next(failures):
+            raise error
+        return real(*arguments)
+
+    monkeypatch.setattr(bake_room, step, unlucky)
+    progress = Progress(BAKE_STAGES, events.append, lambda: False)
+    progress.started("mesh")
+    stormy = bake_voxels(voxels, settings, progress, "cpu:0")
+    assert [event.stage for event in events if event.note] == ["mesh" if step == "extract_mesh" else "bake"]
+    assert torch.equal(stormy.levels[0].faces, calm.levels[0].faces)
+    assert (stormy.material.base_color == calm.material.base_color).all()
+
+
+def test_other_errors_are_not_taken_for_a_full_gpu(voxels: OVoxel, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*arguments: object) -> None:
+        raise RuntimeError("something else")
+
+    monkeypatch.setattr(bake_room, "extract_mesh", broken)
+    with pytest.raises(RuntimeError, match="something else"):
+        bake_voxels(voxels, SETTINGS, Progress(BAKE_STAGES, lambda event: None, lambda: False), "cpu:0")

@@ -165,6 +165,17 @@ def test_running_out_of_memory_repeats_the_stage_and_nothing_before_it(
         assert assets[0].path(name).read_bytes() == assets[1].path(name).read_bytes()
 
 
+def test_the_bake_is_made_room_for_only_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    moved: list[str] = []
+    for budget in (24, 16):
+        model = fake_model(budget * GB)
+        model._loaded = {role: torch.nn.Identity() for role in ("shape_slat_decoder", *FLOWS)}
+        monkeypatch.setattr(model, "_host_copy", moved.append)
+        monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+        model.make_room(4 * GB)
+        assert bool(moved) == (budget == 16), "14 GB of weights and 4 GB of work"
+
+
 def test_where_nothing_smaller_is_left_the_error_is_told(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
