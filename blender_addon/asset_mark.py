@@ -6,7 +6,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import bpy
-import numpy as np
 
 from .preferences import preferences
 from .properties import memory_of
@@ -33,6 +32,8 @@ def mark(item: bpy.types.Object) -> None:
 
 def _set_preview(item: bpy.types.ID, path: Path) -> None:
     """A picture file as the preview; read through a passing image, since Blender decodes it then."""
+    import numpy as np  # not needed to draw the panel
+
     image = bpy.data.images.load(str(path))
     width, height = image.size
     if width and height:

@@ -10,17 +10,17 @@ from __future__ import annotations
 import errno
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path, PureWindowsPath
 
 import bpy
 
 from genesis_server.protocol.connection import home_folder
 from genesis_server.protocol.errors import ErrorCode, GenesisError
-from genesis_server.protocol.messages import JobInfo
 
 from . import asset_mark, geometry, glb_export, material, waiting
 from .glb import MeshArrays, Model, placed, read_model
+from .lazy import futures, messages, transfer
+from .moment import may_import, push_undo
 from .properties import GenesisMemory
 
 MODEL_FILE = "model.glb"
@@ -38,11 +38,11 @@ class Delivery:
 
     def __init__(self) -> None:
         self.seconds = 0.0
-        self._pool: ThreadPoolExecutor | None = None
+        self._pool: futures.ThreadPoolExecutor | None = None
         self._job = ""
-        self._reading: Future[Model] | None = None
+        self._reading: futures.Future[Model] | None = None
 
-    def step(self, job: JobInfo, meshes: Sequence[bpy.types.Mesh], title: str, far_file: Path | None) -> bool:
+    def step(self, job: messages.JobInfo, meshes: Sequence[bpy.types.Mesh], title: str, far_file: Path | None) -> bool:
         """Goes on with the import of a job; True once it is done.
 
         Args:
@@ -74,9 +74,9 @@ class Delivery:
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def _begin(self, job: JobInfo, folder: Path, far_file: Path | None) -> None:
+    def _begin(self, job: messages.JobInfo, folder: Path, far_file: Path | None) -> None:
         if self._pool is None:
-            self._pool = ThreadPoolExecutor(1, "genesis-import")
+            self._pool = futures.ThreadPoolExecutor(1, "genesis-import")
         self._job = job.id
         self._reading = self._pool.submit(_read, job.id, folder, far_file)
 
@@ -84,13 +84,11 @@ class Delivery:
 def _read(job: str, folder: Path, far_file: Path | None) -> Model:
     """On the thread: the model of an asset, brought here where it is on another machine."""
     if far_file is not None:
-        from genesis_server.protocol.transfer import fetch_results  # brings zmq
-
-        fetch_results(far_file, job, folder)
+        transfer.fetch_results(far_file, job, folder)
     return read_model(folder / MODEL_FILE)
 
 
-def deliver(mesh: bpy.types.Mesh, job: JobInfo, model: Model) -> None:
+def deliver(mesh: bpy.types.Mesh, job: messages.JobInfo, model: Model) -> None:
     """Puts a finished job's model into the mesh that waits for it; its objects, their modifiers and parents stay.
 
     Raises:
@@ -107,7 +105,7 @@ def deliver(mesh: bpy.types.Mesh, job: JobInfo, model: Model) -> None:
             asset_mark.mark(item)
 
 
-def _reshape(mesh: bpy.types.Mesh, job: JobInfo, model: Model) -> None:
+def _reshape(mesh: bpy.types.Mesh, job: messages.JobInfo, model: Model) -> None:
     """Geometry, levels of detail and textures of a generated asset."""
     memory: GenesisMemory = mesh.genesis
     finest = model.levels[0]
@@ -143,25 +141,6 @@ def _unwritable(error: OSError) -> GenesisError:
     return GenesisError(ErrorCode.NO_PERMISSION, *words)
 
 
-def may_import() -> bool:
-    """Whether the user is not in the middle of something: another mode than Object Mode, or moving an object."""
-    for window in bpy.context.window_manager.windows:
-        active = window.view_layer.objects.active
-        if active is not None and active.mode != "OBJECT":
-            return False
-        if any(operator.bl_idname.startswith("TRANSFORM_OT_") for operator in window.modal_operators):
-            return False
-    return True
-
-
-def push_undo(title: str) -> None:
-    """The import as a step of its own; without a window there is no undo to push to."""
-    window = next(iter(bpy.context.window_manager.windows), None)
-    if window is not None and not bpy.app.background:
-        with bpy.context.temp_override(window=window):
-            bpy.ops.ed.undo_push(message=f"Genesis: {title}")
-
-
 def _fill(mesh: bpy.types.Mesh, arrays: MeshArrays) -> None:
     if mesh.shape_keys is not None:  # they belong to the vertices that go
         for item in [item for item in bpy.data.objects if item.data == mesh]:
@@ -193,7 +172,7 @@ def _set_levels(mesh: bpy.types.Mesh, coarser: Sequence[MeshArrays]) -> None:
             level.materials.append(slot)
 
 
-def _texture_folder(memory: GenesisMemory, job: JobInfo) -> Path | None:
+def _texture_folder(memory: GenesisMemory, job: messages.JobInfo) -> Path | None:
     """Where texture files go; None packs them."""
     if memory.textures != "FILES":
         return None

@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from genesis_server.protocol.errors import GenesisError
-from genesis_server.protocol.messages import Forecast
 
+from .lazy import messages
 from .properties import GenesisMemory
 from .task import time_words
 
@@ -25,7 +25,7 @@ _FIRST = {
 }
 
 
-def words(memory: GenesisMemory, forecast: Forecast | None) -> str:
+def words(memory: GenesisMemory, forecast: messages.Forecast | None) -> str:
     """One sentence, from the server's forecast where it is known, from the changed settings otherwise."""
     if forecast is not None:
         seconds = sum(forecast.seconds)

@@ -16,13 +16,13 @@ import bpy
 
 from genesis_server.protocol.connection import read_connection
 from genesis_server.protocol.errors import ErrorCode, GenesisError, Remedy
-from genesis_server.protocol.launch import START_TIMEOUT, Launch, start_server
-from genesis_server.protocol.messages import Failure, Request, Shutdown
 
 from . import preferences
+from .lazy import client, launch, messages
 
 if TYPE_CHECKING:
     from genesis_server.protocol.client import Client, Received
+    from genesis_server.protocol.launch import Launch
 
 CONNECT_WITHIN = 5.0  # seconds that a request waits for a server that is said to be running
 STOP_WITHIN = 10.0  # seconds for a server to end
@@ -94,9 +94,7 @@ class Link:
     def open(self) -> None:
         """A client, which looks for the server of the connection file."""
         if self.client is None:
-            from genesis_server.protocol.client import Client  # brings zmq, which the start of Blender should not wait for
-
-            self.client = Client(preferences.connection_file(), f"Blender {bpy.app.version_string}")
+            self.client = client.Client(preferences.connection_file(), f"Blender {bpy.app.version_string}")
 
     def start(self) -> None:
         """Starts the server without waiting for it.
@@ -107,27 +105,26 @@ class Link:
         chosen = preferences.preferences()
         file, parent = preferences.connection_file(), None if chosen.keep_running else os.getpid()
         try:
-            self.launch = start_server(preferences.server_python(), file, parent)
+            offline = not bpy.app.online_access
+            self.launch = launch.start_server(preferences.server_python(), file, parent, offline=offline)
         except OSError as error:
             raise GenesisError(
                 ErrorCode.NO_PERMISSION, f"{file.parent} cannot be used: {error}.", "Choose another Connection File."
             ) from error
-        self.deadline = time.monotonic() + START_TIMEOUT
+        self.deadline = time.monotonic() + launch.START_TIMEOUT
 
     def stop(self) -> None:
         """Asks the server to end; a running job goes on at its next start."""
         if self.connected:
-            self.client.send(Shutdown())
+            self.client.send(messages.Shutdown())
             self._stop_deadline = time.monotonic() + STOP_WITHIN
 
-    def ask(self, request: Request, on_answer: OnAnswer | None = None, timeout: float | None = None) -> None:
+    def ask(self, request: messages.Request, on_answer: OnAnswer | None = None, timeout: float | None = None) -> None:
         """Sends a request; `on_answer` gets its answer, or a Failure, at a later step."""
         try:
             request_id = self.client.send(request, timeout)
         except GenesisError as error:
-            from genesis_server.protocol.client import Received
-
-            self._early.append(Received("", Failure(error.to_json())))
+            self._early.append(client.Received("", messages.Failure(error.to_json())))
             return
         if on_answer is not None:
             self._answers[request_id] = on_answer

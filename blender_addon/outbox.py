@@ -3,37 +3,37 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from genesis_server.protocol.errors import GenesisError
-from genesis_server.protocol.messages import JobRequest, Submit, TextureMesh
 
-Outgoing = tuple[str, JobRequest | GenesisError]  # key of the task, and what to send or why it cannot be
+from .lazy import futures, messages, transfer
+
+if TYPE_CHECKING:
+    Outgoing = tuple[str, messages.JobRequest | GenesisError]  # key of the task, and what to send or why it cannot be
 
 
 class Outbox:
     """What waits to be sent."""
 
     def __init__(self) -> None:
-        self._pool: ThreadPoolExecutor | None = None
-        self._sending: dict[str, Future[JobRequest]] = {}
+        self._pool: futures.ThreadPoolExecutor | None = None
+        self._sending: dict[str, futures.Future[messages.JobRequest]] = {}
         self._ready: list[Outgoing] = []
 
-    def put(self, key: str, request: JobRequest, connection_file: Path | None) -> None:
+    def put(self, key: str, request: messages.JobRequest, connection_file: Path | None) -> None:
         """Takes up the request of a task.
 
         Args:
             connection_file: of a server on another machine, which needs the files first; None for one on this.
         """
-        if connection_file is None or not isinstance(request, (Submit, TextureMesh)):
+        if connection_file is None or not isinstance(request, (messages.Submit, messages.TextureMesh)):
             self._ready.append((key, request))
             return
         if self._pool is None:
-            self._pool = ThreadPoolExecutor(1, "genesis-send")
-        from genesis_server.protocol.transfer import send_files  # brings zmq
-
-        self._sending[key] = self._pool.submit(send_files, connection_file, request)
+            self._pool = futures.ThreadPoolExecutor(1, "genesis-send")
+        self._sending[key] = self._pool.submit(transfer.send_files, connection_file, request)
 
     def take(self) -> list[Outgoing]:
         """What can be sent now."""

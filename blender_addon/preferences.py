@@ -14,7 +14,7 @@ from bpy.props import BoolProperty, FloatProperty, StringProperty
 from genesis_server.protocol.connection import default_connection_file, home_folder
 from genesis_server.protocol.errors import ErrorCode, GenesisError, Remedy
 
-from .backend import python_of
+from .backend.record import python_of
 
 PYTHON_VARIABLE = "GENESIS_PYTHON"
 ADDON = __package__

@@ -8,29 +8,16 @@ of it, and one question of a kind at a time.
 from __future__ import annotations
 
 import json
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import bpy
 
 from genesis_server.protocol.errors import ErrorCode, GenesisError
-from genesis_server.protocol.messages import (
-    AskModels,
-    AskServer,
-    Configure,
-    CutOut,
-    CutoutMade,
-    Estimate,
-    Failure,
-    Forecast,
-    ModelInfo,
-    Models,
-    ServerInfo,
-)
 
 from . import page
+from .lazy import messages
 from .preferences import MINI, preferences
 from .properties import GenesisMemory
 from .session import session
@@ -63,25 +50,25 @@ class Questions:
     """
 
     def __init__(self) -> None:
-        self.server: ServerInfo | None = None
-        self.models: dict[str, ModelInfo] = {}
+        self.server: messages.ServerInfo | None = None
+        self.models: dict[str, messages.ModelInfo] = {}
         self.free_bytes = 0
         self._cutouts: dict[str, Cutout] = {}
-        self._forecasts: dict[str, Forecast | None] = {}
+        self._forecasts: dict[str, messages.Forecast | None] = {}
         self._asked: set[str] = set()  # kinds under way
         self._looked = self._since = -LOOK_EVERY
         self._settling = ""
-        self._folder: tempfile.TemporaryDirectory | None = None
+        self._folder: Any = None  # a TemporaryDirectory
 
     def cutout(self, path: str, background: str) -> Cutout | None:
         """The cut-out of a picture as it is now; None while it is not known."""
         return self._cutouts.get(_cutout_key(path, background))
 
-    def forecast(self, memory: GenesisMemory) -> Forecast | None:
+    def forecast(self, memory: GenesisMemory) -> messages.Forecast | None:
         """What a Regenerate would run; None while it is not known."""
         return self._forecasts.get(_forecast_key(memory))
 
-    def model(self) -> ModelInfo | None:
+    def model(self) -> messages.ModelInfo | None:
         """The weights of the chosen model; None while not known."""
         return self.models.get(preferences().model or MINI)
 
@@ -98,8 +85,8 @@ class Questions:
             return False
         if now - self._looked >= LOOK_EVERY and not self._asked & {"server", "models"}:
             self._looked = now
-            self._ask("server", AskServer(), self._hear_server)
-            self._ask("models", AskModels(), self._hear_models)
+            self._ask("server", messages.AskServer(), self._hear_server)
+            self._ask("models", messages.AskModels(), self._hear_models)
         # a timer has no active object of its own, and no window either
         window = next(iter(bpy.context.window_manager.windows), None) or bpy.context
         self._ask_cutout(window.scene)
@@ -123,15 +110,15 @@ class Questions:
         session.link.ask(request, answered)
 
     def _hear_server(self, item: Received) -> None:
-        if not isinstance(item.message, ServerInfo):
+        if not isinstance(item.message, messages.ServerInfo):
             return
         self.server = item.message
         wanted = 60.0 * preferences().idle_unload
         if abs(self.server.idle_unload - wanted) > 1.0 and "configure" not in self._asked:
-            self._ask("configure", Configure(wanted), self._hear_server)
+            self._ask("configure", messages.Configure(wanted), self._hear_server)
 
     def _hear_models(self, item: Received) -> None:
-        if isinstance(item.message, Models):
+        if isinstance(item.message, messages.Models):
             self.models = {model.id: model for model in item.message.models}
             self.free_bytes = item.message.free_bytes
 
@@ -147,14 +134,14 @@ class Questions:
 
         def hear(item: Received) -> None:
             _limit(self._cutouts)
-            if isinstance(item.message, CutoutMade):
+            if isinstance(item.message, messages.CutoutMade):
                 self._cutouts[key] = Cutout(self._keep(item.message.png), item.message.method)
-            elif isinstance(item.message, Failure):
+            elif isinstance(item.message, messages.Failure):
                 error = item.message.to_error()
                 if error.code != ErrorCode.NOT_CONNECTED:
                     self._cutouts[key] = Cutout(None, error=error)
 
-        self._ask("cutout", CutOut(path, picture.background, preferences().model or MINI), hear)
+        self._ask("cutout", messages.CutOut(path, picture.background, preferences().model or MINI), hear)
 
     def _ask_forecast(self, memory: GenesisMemory, now: float) -> None:
         key = _forecast_key(memory)
@@ -167,13 +154,15 @@ class Questions:
 
         def hear(item: Received) -> None:
             _limit(self._forecasts)
-            self._forecasts[key] = item.message if isinstance(item.message, Forecast) else None
+            self._forecasts[key] = item.message if isinstance(item.message, messages.Forecast) else None
 
         folder = memory.asset if memory.copy else str(Path(bpy.path.abspath(memory.asset)))
-        self._ask("forecast", Estimate(asset=folder, changes=flattened(memory.settings.to_settings())), hear)
+        self._ask("forecast", messages.Estimate(asset=folder, changes=flattened(memory.settings.to_settings())), hear)
 
     def _keep(self, png: bytes) -> Path:
         if self._folder is None:
+            import tempfile  # brings the compressors, which the start should not wait for
+
             self._folder = tempfile.TemporaryDirectory(prefix="genesis-cutouts-")
         path = Path(self._folder.name) / f"{len(self._cutouts)}-{abs(hash(png))}.png"
         path.write_bytes(png)

@@ -17,24 +17,9 @@ from typing import TYPE_CHECKING
 import bpy
 
 from genesis_server.protocol.errors import ErrorCode, GenesisError, Remedy
-from genesis_server.protocol.launch import START_TIMEOUT
-from genesis_server.protocol.messages import (
-    Cancel,
-    Failure,
-    JobEvent,
-    JobInfo,
-    JobRequest,
-    Jobs,
-    JobState,
-    Move,
-    Preview,
-    Retry,
-    Status,
-    Watch,
-)
 
 from . import redraw, waiting
-from .delivery import Delivery
+from .lazy import delivery, launch, messages
 from .link import Link
 from .outbox import Outbox
 from .stages import Stages
@@ -43,6 +28,8 @@ from .ticker import Ticker
 
 if TYPE_CHECKING:
     from genesis_server.protocol.client import Received
+
+    from .delivery import Delivery
 
 BUDGET = 0.003  # seconds of one pump for messages: a fifth of a frame at 60 Hz
 BUSY_INTERVAL, IDLE_INTERVAL = 0.05, 0.5  # seconds between pumps with and without something under way
@@ -65,7 +52,7 @@ class Session:
         self.on_change: list[Callable[[], None]] = []
         self.on_step: list[Callable[[float], bool]] = []
         self._ticker = Ticker(self._tick, self._stumbled)
-        self._delivery = Delivery()
+        self._delivery: Delivery | None = None  # until something is to be imported
         self._stages = Stages()
         self._outbox = Outbox()
         self._names: dict[str, str] = {}  # unsent key -> job id
@@ -94,9 +81,9 @@ class Session:
     @property
     def imported_seconds(self) -> float:
         """Time of the last import, which blocks Blender."""
-        return self._delivery.seconds
+        return self._delivery.seconds if self._delivery is not None else 0.0
 
-    def submit(self, request: JobRequest, title: str) -> str:
+    def submit(self, request: messages.JobRequest, title: str) -> str:
         """Sends a job, once there is a server; returns the key that its mesh carries as `genesis.job`.
 
         Raises:
@@ -151,7 +138,7 @@ class Session:
         task = self.tasks[key]
         task.cancelled = True
         if task.request is None and task.info is not None:
-            self.link.ask(Cancel(task.key))
+            self.link.ask(messages.Cancel(task.key))
         elif key in self._unsent:
             self._unsent.remove(key)
             self._drop(task)
@@ -164,7 +151,7 @@ class Session:
             GenesisError: as `submit`.
         """
         task = self.tasks[key]
-        if task.info is not None and task.info.state == JobState.FINISHED:  # it was the import that failed
+        if task.info is not None and task.info.state == messages.JobState.FINISHED:  # it was the import that failed
             task.error = None
             self.touch()
             return
@@ -172,16 +159,16 @@ class Session:
         task.error, task.cancelled = None, False
         if task.request is not None:
             self._unsent.append(key)
-            self.link.deadline = time.monotonic() + START_TIMEOUT
+            self.link.deadline = time.monotonic() + launch.START_TIMEOUT
         else:
-            self.link.ask(Retry(key), lambda item: self._refused(task, item))
+            self.link.ask(messages.Retry(key), lambda item: self._refused(task, item))
         self.touch()
 
     def move(self, key: str, by: int) -> None:
         """Moves a waiting job among those that wait; negative is sooner."""
         info = self.tasks[key].info
         if info is not None and info.position and self.connected:
-            self.link.ask(Move(key, max(1, info.position + by)))
+            self.link.ask(messages.Move(key, max(1, info.position + by)))
 
     def discard(self, key: str) -> None:
         """Forgets a task, and removes its placeholder."""
@@ -212,7 +199,8 @@ class Session:
     def close(self) -> None:
         """Ends the connection and forgets everything; the server and its jobs go on."""
         self._ticker.stop()
-        self._delivery.close()
+        if self._delivery is not None:
+            self._delivery.close()
         self._stages.close()
         self._outbox.close()
         self.link.close()
@@ -276,36 +264,36 @@ class Session:
     def _take(self, item: Received) -> None:
         self._changed = True
         answered = self.link.answer_to(item)
-        if isinstance(item.message, JobEvent):
+        if isinstance(item.message, messages.JobEvent):
             self._heard(item.message)
-        elif isinstance(item.message, Preview):
+        elif isinstance(item.message, messages.Preview):
             self._stages.read(item.message)
-        elif isinstance(item.message, Failure) and not item.request and not answered:
+        elif isinstance(item.message, messages.Failure) and not item.request and not answered:
             self._fail_unsent(item.message.to_error())  # of the connection itself, such as a server of another release
-        elif isinstance(item.message, Jobs):
+        elif isinstance(item.message, messages.Jobs):
             for info in item.message.jobs:
                 self._learn(info)
 
-    def _heard(self, event: JobEvent) -> None:
+    def _heard(self, event: messages.JobEvent) -> None:
         task = self.tasks.get(event.job.id)
         if task is None:
             return
         if task.sequence and event.sequence > task.sequence + 1:
-            self.link.ask(Status(task.key))
+            self.link.ask(messages.Status(task.key))
         task.sequence = event.sequence
         self._learn(event.job)
 
-    def _learn(self, info: JobInfo) -> None:
+    def _learn(self, info: messages.JobInfo) -> None:
         task = self.tasks.get(info.id)
         if task is None:
             return
         task.info, task.heard = info, time.monotonic()
-        if info.state == JobState.FAILED:
+        if info.state == messages.JobState.FAILED:
             task.error = GenesisError.from_json(info.error or {})
 
     def _submitted(self, task: Task, item: Received) -> None:
         """The server's answer to a job: its id, or why it was refused."""
-        if not isinstance(item.message, Jobs):
+        if not isinstance(item.message, messages.Jobs):
             self._refused(task, item)
             return
         info = item.message.jobs[0]
@@ -313,10 +301,10 @@ class Session:
         task.request, task.info, task.heard = None, info, time.monotonic()
         self._watch(task)
         if task.cancelled:
-            self.link.ask(Cancel(task.key))
+            self.link.ask(messages.Cancel(task.key))
 
     def _refused(self, task: Task, item: Received) -> None:
-        if isinstance(item.message, Failure):
+        if isinstance(item.message, messages.Failure):
             task.error = item.message.to_error()
 
     def _deliver(self) -> bool:
@@ -327,7 +315,7 @@ class Session:
         task = next((task for task in self.tasks.values() if task.waits_for_import), None)
         if task is None:
             return False
-        if task.info.state == JobState.CANCELLED:
+        if task.info.state == messages.JobState.CANCELLED:
             self._drop(task)
             self._changed = True
             return True
@@ -344,6 +332,8 @@ class Session:
             )
             return True
         try:
+            if self._delivery is None:
+                self._delivery = delivery.Delivery()
             task.delivered = self._delivery.step(task.info, meshes, task.title, self.link.far_file)
         except GenesisError as error:
             task.error = error
@@ -353,10 +343,10 @@ class Session:
 
     def _watch(self, task: Task) -> None:
         def answered(item: Received) -> None:
-            if isinstance(item.message, Failure) and item.message.to_error().code != ErrorCode.NOT_CONNECTED:
+            if isinstance(item.message, messages.Failure) and item.message.to_error().code != ErrorCode.NOT_CONNECTED:
                 self._refused(task, item)
 
-        self.link.ask(Watch(task.key, previews=True), answered)
+        self.link.ask(messages.Watch(task.key, previews=True), answered)
 
     def _rename(self, task: Task, job: str) -> None:
         """The id in place of the unsent key; the order of the tasks stays."""

@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future, ThreadPoolExecutor
-
 import bpy
 
 from genesis_server.protocol.errors import GenesisError
 
-from . import backend, preferences
+from . import preferences
+from .lazy import backend, futures
 from .session import session
 
 LOOK_EVERY = 2.0  # seconds between looks at what there is while nothing is installed
@@ -29,8 +28,8 @@ class Setup:
         self.found: backend.Found | None = None
         self.error: GenesisError | None = None
         self.work: backend.Installation | None = None
-        self._looking: Future[backend.Found] | None = None
-        self._pool: ThreadPoolExecutor | None = None
+        self._looking: futures.Future[backend.Found] | None = None
+        self._pool: futures.ThreadPoolExecutor | None = None
         self._looked = -LOOK_EVERY
 
     @property
@@ -44,7 +43,7 @@ class Setup:
             return
         self.error = None
         if self._pool is None:
-            self._pool = ThreadPoolExecutor(1, "genesis-setup")
+            self._pool = futures.ThreadPoolExecutor(1, "genesis-setup")
         online, chosen = bpy.app.online_access, preferences.preferences()
         self._looking = self._pool.submit(
             backend.look, preferences.backend_folder(), online, bpy.path.abspath(chosen.base_python)

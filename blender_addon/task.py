@@ -7,7 +7,8 @@ import time
 from dataclasses import dataclass
 
 from genesis_server.protocol.errors import GenesisError
-from genesis_server.protocol.messages import JobInfo, JobRequest, JobState
+
+from .lazy import messages
 
 UNSENT = "unsent:"  # begins the key of a job whose request the server has not answered yet
 
@@ -40,8 +41,8 @@ class Task:
 
     key: str
     title: str
-    request: JobRequest | None = None
-    info: JobInfo | None = None
+    request: messages.JobRequest | None = None
+    info: messages.JobInfo | None = None
     error: GenesisError | None = None
     heard: float = 0.0
     sequence: int = 0
@@ -58,17 +59,17 @@ class Task:
         """Whether something is still to happen by itself."""
         if self.error is not None or self.delivered:
             return False
-        return self.info is None or not self.info.state.over or self.info.state == JobState.FINISHED
+        return self.info is None or not self.info.state.over or self.info.state == messages.JobState.FINISHED
 
     @property
     def running(self) -> bool:
         """Whether the server is at work on it."""
-        return self.error is None and self.info is not None and self.info.state == JobState.RUNNING
+        return self.error is None and self.info is not None and self.info.state == messages.JobState.RUNNING
 
     @property
     def queued(self) -> bool:
         """Whether the server has it and has not begun."""
-        return self.error is None and self.info is not None and self.info.state == JobState.QUEUED
+        return self.error is None and self.info is not None and self.info.state == messages.JobState.QUEUED
 
     @property
     def fraction(self) -> float:
@@ -92,9 +93,9 @@ class Task:
         if not connected:
             return "Waiting for Server"
         left = f", {time_words(self.seconds_left)}" if self.seconds_left >= 0.0 else ""
-        if info.state == JobState.QUEUED:
+        if info.state == messages.JobState.QUEUED:
             return f"Queued{left}"
-        if info.state == JobState.FINISHED:
+        if info.state == messages.JobState.FINISHED:
             return "Importing"
         steps = f" {info.step}/{info.steps}" if info.steps else ""
         return f"{_STAGE_WORDS.get(info.stage, 'Loading Model')}{steps}{left}"

@@ -7,12 +7,11 @@ import contextlib
 from collections.abc import Iterator
 
 import bpy
-import numpy as np
 
 from .properties import GenesisScene, main_mesh
 
-_CORNERS = np.array([(x, y, z) for z in (0, 1) for y in (-0.5, 0.5) for x in (-0.5, 0.5)], np.float32)
-_EDGES = np.array([(0, 1), (1, 3), (3, 2), (2, 0), (4, 5), (5, 7), (7, 6), (6, 4), (0, 4), (1, 5), (2, 6), (3, 7)], np.int32)
+_CORNERS = tuple((x, y, z) for z in (0, 1) for y in (-0.5, 0.5) for x in (-0.5, 0.5))
+_EDGES = ((0, 1), (1, 3), (3, 2), (2, 0), (4, 5), (5, 7), (7, 6), (6, 4), (0, 4), (1, 5), (2, 6), (3, 7))
 
 
 def meshes() -> list[bpy.types.Mesh]:
@@ -33,10 +32,7 @@ def objects_of(mesh: bpy.types.Mesh) -> list[bpy.types.Object]:
 def add_mesh(name: str, size: float) -> bpy.types.Mesh:
     """The mesh of a placeholder: the edges of a cube that stands on the ground."""
     mesh = bpy.data.meshes.new(name)
-    mesh.vertices.add(len(_CORNERS))
-    mesh.vertices.foreach_set("co", (_CORNERS * size).reshape(-1))
-    mesh.edges.add(len(_EDGES))
-    mesh.edges.foreach_set("vertices", _EDGES.reshape(-1))
+    mesh.from_pydata([[size * value for value in corner] for corner in _CORNERS], _EDGES, [])
     mesh.update()
     return mesh
 

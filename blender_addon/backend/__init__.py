@@ -9,19 +9,30 @@
 Standard library and the protocol only, and no bpy: it runs in Blender's Python as it does in a test.
 """
 
-from .bundle import Bundle, find_bundle
-from .installation import Installation, State, Status, python_of, remove, state_of
-from .machine import Found, look
+from __future__ import annotations
 
-__all__ = [
-    "Bundle",
-    "Found",
-    "Installation",
-    "State",
-    "Status",
-    "find_bundle",
-    "look",
-    "python_of",
-    "remove",
-    "state_of",
-]
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .bundle import Bundle, find_bundle
+    from .installation import Installation, Status
+    from .machine import Found, look
+    from .record import State, python_of, remove, state_of
+
+_PLACES = {
+    "bundle": ("Bundle", "find_bundle"),
+    "installation": ("Installation", "Status"),
+    "machine": ("Found", "look"),
+    "record": ("State", "python_of", "remove", "state_of"),
+}
+__all__ = ["Bundle", "Found", "Installation", "State", "Status", "find_bundle", "look", "python_of", "remove", "state_of"]
+
+
+def __getattr__(name: str) -> Any:
+    """Brings a part when it is asked for: most Blenders never install anything."""
+    for module, names in _PLACES.items():
+        if name in names or name == module:
+            found = importlib.import_module(f".{module}", __name__)
+            return found if name == module else getattr(found, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

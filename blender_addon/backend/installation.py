@@ -11,12 +11,10 @@ from __future__ import annotations
 import errno
 import json
 import os
-import shutil
 import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from pathlib import Path
 from typing import TextIO
 
@@ -27,21 +25,12 @@ from .bundle import Bundle
 from .machine import Found, clean_environment
 from .output import Meter, counts_bytes, reason_of
 from .program import run_program
-from .recipe import BYTES, CACHE, Step, interpreter, make_steps
+from .recipe import BYTES, Step, make_steps
+from .record import CACHE, LAST_STEP, interpreter, read_record, write_record
 
-RECORD, LOG, LOCK = "installed.json", "install.log", "install.pid"
-LAST_STEP = "check"
+LOG, LOCK = "install.log", "install.pid"
 KEPT_WORDS = 20  # last lines of a program, for the reason in an error
 PIP = "pip>=25.1"  # goes on with half a download
-
-
-class State(StrEnum):
-    """What there is of an environment."""
-
-    ABSENT = "absent"
-    INCOMPLETE = "incomplete"
-    OUTDATED = "outdated"
-    READY = "ready"
 
 
 @dataclass(frozen=True)
@@ -63,28 +52,6 @@ class Status:
     line: str = ""
     error: GenesisError | None = None
     done: bool = False
-
-
-def python_of(folder: Path) -> Path | None:
-    """The interpreter of a finished environment, of whatever release; None while there is none."""
-    return interpreter(folder) if LAST_STEP in _read_record(folder) and interpreter(folder).exists() else None
-
-
-def state_of(folder: Path, bundle: Bundle) -> State:
-    """Whether the environment is there, complete, and that of this release; looks at files only."""
-    record = _read_record(folder)
-    if not record and not interpreter(folder).exists():
-        return State.ABSENT
-    if LAST_STEP not in record or not interpreter(folder).exists():
-        return State.INCOMPLETE
-    return State.READY if record[LAST_STEP].get("release") == bundle.digest() else State.OUTDATED
-
-
-def remove(folder: Path) -> None:
-    """Takes the environment away, with its caches; the log stays."""
-    (folder / RECORD).unlink(missing_ok=True)
-    for path in (interpreter(folder).parent.parent, folder / CACHE):
-        shutil.rmtree(path, ignore_errors=True)
 
 
 class Installation:
@@ -149,7 +116,7 @@ class Installation:
 
     def _install(self, log: TextIO) -> None:
         steps = make_steps(self._folder, self._bundle, self._found, self._sources)
-        record = _read_record(self._folder) if interpreter(self._folder).exists() else {}
+        record = read_record(self._folder) if interpreter(self._folder).exists() else {}
         names = [step.name for step in steps]
         total, begun = sum(step.weight for step in steps), 0.0
         for step in steps:
@@ -157,18 +124,18 @@ class Installation:
             if record.get(step.name, {}).get("digest") != step.digest:
                 # what was done later stands on what is now to change
                 record = {name: record[name] for name in names[: names.index(step.name)] if name in record}
-                _write_record(self._folder, record)
+                write_record(self._folder, record)
                 self._set(title=step.title, line="", fraction=begun)
                 words = self._do(log, step, begun, share)
                 if step.name == LAST_STEP:
                     self._judge(words)
                 record[step.name] = {"digest": step.digest, "release": self._bundle.digest()}
-                _write_record(self._folder, record)
+                write_record(self._folder, record)
             begun += share
             self._set(fraction=begun)
         if record[LAST_STEP].get("release") != self._bundle.digest():
             record[LAST_STEP]["release"] = self._bundle.digest()
-            _write_record(self._folder, record)
+            write_record(self._folder, record)
 
     def _do(self, log: TextIO, step: Step, begun: float, share: float) -> list[str]:
         """Runs a step's commands until one ends well; its last words."""
@@ -271,16 +238,3 @@ def _take_turn(folder: Path) -> None:
             ErrorCode.ALREADY_RUNNING, f"Process {other} is installing into {folder}.", "Wait until it has finished."
         )
     path.write_text(str(os.getpid()), "ascii")
-
-
-def _read_record(folder: Path) -> dict[str, dict[str, str]]:
-    try:
-        return {str(name): dict(value) for name, value in json.loads((folder / RECORD).read_text("utf-8")).items()}
-    except (OSError, ValueError, AttributeError, TypeError):
-        return {}
-
-
-def _write_record(folder: Path, record: dict[str, dict[str, str]]) -> None:
-    temporary = folder / f"{RECORD}.new"
-    temporary.write_text(json.dumps(record, indent=1), "utf-8")
-    os.replace(temporary, folder / RECORD)

@@ -12,9 +12,10 @@ from pathlib import Path
 
 from .bundle import Bundle
 from .machine import UV_PYTHON, Found
+from .record import ENVIRONMENT, interpreter
 
 BYTES = "raw"  # how pip is to tell of downloads
-ENVIRONMENT, CACHE, PACKAGES = "environment", "cache", "packages.txt"
+PACKAGES = "packages.txt"
 TORCH_INDEX = "https://download.pytorch.org/whl/"
 CHECK = (
     "import json, torch, genesis_server.protocol.messages, native_ext, transformers, cv2, warp, scipy, zmq; "
@@ -40,11 +41,6 @@ class Step:
     commands: tuple[list[str], ...]
     weight: int
     download: float = 1.0
-
-
-def interpreter(folder: Path) -> Path:
-    """Where the interpreter of the environment in `folder` is, or will be."""
-    return folder / ENVIRONMENT / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
 
 def make_steps(folder: Path, bundle: Bundle, found: Found, sources: Sequence[str]) -> list[Step]:

@@ -8,10 +8,10 @@ import bpy
 from bpy.props import BoolProperty, IntProperty, StringProperty
 
 from genesis_server.protocol.errors import ErrorCode, GenesisError
-from genesis_server.protocol.messages import Rebake, Regenerate
 from genesis_server.protocol.parameters import MAX_SEED
 
-from .. import asset_mark, page
+from .. import page
+from ..lazy import asset_mark, messages
 from ..properties import GenesisMemory, memory_of
 from ..session import session
 from ..settings import flattened
@@ -38,9 +38,9 @@ def resubmit(memory: GenesisMemory, title: str) -> None:
             "Correct it under Asset Folder in the panel; the object itself is untouched.",
         )
     if all(name.startswith(BAKE) for name in memory.changed()):
-        request = Rebake(folder, {name: value for name, value in values.items() if name.startswith(BAKE)})
+        request = messages.Rebake(folder, {name: value for name, value in values.items() if name.startswith(BAKE)})
     else:
-        request = Regenerate(folder, values)
+        request = messages.Regenerate(folder, values)
     memory.job = session.submit(request, title)
     memory.store(wanted)
 

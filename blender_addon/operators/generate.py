@@ -8,12 +8,11 @@ from pathlib import Path
 import bpy
 
 from genesis_server.protocol.errors import ErrorCode, GenesisError
-from genesis_server.protocol.messages import Submit
 from genesis_server.protocol.parameters import MAX_SEED, GenerateSettings
 from genesis_server.protocol.presets import DEFAULT_PRESET, PRESETS, preset
-from genesis_server.protocol.variants import different_seeds, variants
 
 from .. import page, waiting
+from ..lazy import messages, variants
 from ..preferences import MINI, preferences
 from ..properties import GenesisMemory, GenesisScene
 from ..session import session
@@ -53,9 +52,9 @@ class GENESIS_OT_generate(GenesisOperator):
         settings = scene.settings.to_settings()
         name = asset_name(pictures[0][0])
         request = make_request(scene, pictures, name, settings)
-        seeds = different_seeds(settings.seed, scene.variants)
+        seeds = variants.different_seeds(settings.seed, scene.variants)
         stack: bpy.types.Object | None = None
-        for number, single in enumerate(variants(request, seeds) if len(seeds) > 1 else [request]):
+        for number, single in enumerate(variants.variants(request, seeds) if len(seeds) > 1 else [request]):
             title = f"{name} {number + 1}" if single.group else name  # the folder has the seed in its name, which is long
             mesh = waiting.add_mesh(title, scene.size)
             try:
@@ -101,10 +100,12 @@ def listed_pictures(scene: GenesisScene) -> list[tuple[str, str]]:
     return pictures
 
 
-def make_request(scene: GenesisScene, pictures: list[tuple[str, str]], name: str, settings: GenerateSettings) -> Submit:
+def make_request(
+    scene: GenesisScene, pictures: list[tuple[str, str]], name: str, settings: GenerateSettings
+) -> "messages.Submit":
     """The job of one new asset."""
     base = scene.preset if scene.preset in PRESETS else DEFAULT_PRESET
-    return Submit(
+    return messages.Submit(
         pictures=tuple(path for path, _ in pictures),
         asset=name,
         model=preferences().model or MINI,

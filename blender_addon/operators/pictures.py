@@ -8,7 +8,8 @@ from bpy.props import CollectionProperty, IntProperty, StringProperty
 
 from genesis_server.protocol.errors import ErrorCode, GenesisError
 
-from .. import capture, page
+from .. import page
+from ..lazy import capture
 from .base import GenesisOperator
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")

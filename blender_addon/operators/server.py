@@ -6,8 +6,8 @@ from pathlib import Path
 import bpy
 
 from genesis_server.protocol.errors import ErrorCode, GenesisError, Remedy
-from genesis_server.protocol.messages import Log
 
+from ..lazy import messages
 from ..preferences import ADDON, MINI, preferences
 from ..session import session
 from ..setup import setup
@@ -95,7 +95,7 @@ def log_end() -> str:
         GenesisError: NOT_CONNECTED where there is none, NO_PERMISSION.
     """
     if session.connected and session.link.client.server.remote:
-        return session.link.client.request(Log(lines=LOG_LINES)).text
+        return session.link.client.request(messages.Log(lines=LOG_LINES)).text
     path = session.link.log_file() or setup.log_file()
     if not path or not Path(path).is_file():
         raise GenesisError(ErrorCode.NOT_CONNECTED, "There is no log yet.", "Start the server.", Remedy.START_SERVER)

@@ -5,8 +5,8 @@ import bpy
 from bpy.props import BoolProperty
 
 from genesis_server.protocol.errors import ErrorCode, GenesisError, Remedy
-from genesis_server.protocol.messages import Download
 
+from ..lazy import messages
 from ..preferences import MINI, preferences
 from ..session import session
 from ..setup import setup
@@ -52,7 +52,7 @@ class GENESIS_OT_download_weights(GenesisOperator):
                 Remedy.ALLOW_ONLINE,
             )
         model = preferences().model or MINI
-        session.submit(Download(model), f"Weights of {model.rpartition('/')[2]}")
+        session.submit(messages.Download(model), f"Weights of {model.rpartition('/')[2]}")
 
 
 class GENESIS_OT_allow_online(GenesisOperator):

@@ -7,9 +7,8 @@ import time
 import bpy
 
 from genesis_server.protocol.connection import home_folder
-from genesis_server.protocol.messages import TextureMesh
 
-from .. import glb_export
+from ..lazy import glb_export, messages
 from ..properties import GenesisScene, main_mesh, memory_of
 from ..session import session
 from .base import GenesisOperator
@@ -48,7 +47,9 @@ class GENESIS_OT_texture_mesh(GenesisOperator):
         path = home_folder() / FOLDER / f"{asset_name(item.name)} {time.strftime('%Y%m%d-%H%M%S')}.glb"
         glb_export.write_mesh(path, mesh)
         made = make_request(scene, pictures, asset_name(item.name), settings)
-        request = TextureMesh(str(path), made.pictures, made.asset, made.model, made.preset, made.changes, made.backgrounds)
+        request = messages.TextureMesh(
+            str(path), made.pictures, made.asset, made.model, made.preset, made.changes, made.backgrounds
+        )
         memory = mesh.genesis
         memory.job = session.submit(request, item.name)
         memory.textured, memory.imported, memory.asset = True, False, ""

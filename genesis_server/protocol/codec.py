@@ -18,8 +18,16 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
+from genesis_server.protocol import PROTOCOL_VERSION
 from genesis_server.protocol.errors import ErrorCode, GenesisError
-from genesis_server.protocol.messages import KINDS, MAX_FRAME, MAX_HEADER, MAX_ID, PARTS, PROTOCOL_VERSION, Message
+from genesis_server.protocol.messages import (
+    KINDS,
+    MAX_FRAME,
+    MAX_HEADER,
+    MAX_ID,
+    PARTS,
+    Message,
+)
 
 _NAMES = {cls: name for name, cls in KINDS.items()}
 

@@ -15,8 +15,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from genesis_server.protocol import PROTOCOL_VERSION
 from genesis_server.protocol.errors import ErrorCode, GenesisError, Remedy
-from genesis_server.protocol.messages import PROTOCOL_VERSION
 
 HOME_VARIABLE = "GENESIS_HOME"
 CONNECTION_FILE = "server.json"

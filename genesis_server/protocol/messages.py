@@ -17,7 +17,6 @@ from genesis_server.protocol.answers import (
     JobEvent,
     JobInfo,
     Jobs,
-    JobState,
     LogText,
     ModelInfo,
     Models,
@@ -26,10 +25,10 @@ from genesis_server.protocol.answers import (
     Uploaded,
     Welcome,
 )
+from genesis_server.protocol.answers import (
+    JobState as JobState,
+)
 from genesis_server.protocol.requests import (
-    CUTOUT_SIZE,
-    MAX_GROUP,
-    MAX_LOG_LINES,
     AskModels,
     AskServer,
     Cancel,
@@ -39,7 +38,6 @@ from genesis_server.protocol.requests import (
     Estimate,
     Fetch,
     Hello,
-    JobRequest,
     ListJobs,
     Log,
     Move,
@@ -56,8 +54,10 @@ from genesis_server.protocol.requests import (
     Upload,
     Watch,
 )
+from genesis_server.protocol.requests import (
+    JobRequest as JobRequest,
+)
 
-PROTOCOL_VERSION = 2
 MAX_HEADER = 1 << 20  # bytes; a list of 200 jobs with long errors stays below it
 MAX_FRAME = 16 << 20  # bytes; a thumbnail has a few hundred thousand, a preview of 20,000 faces half a million
 MAX_LISTED_JOBS = 200
@@ -104,59 +104,3 @@ KINDS: dict[str, type] = {
     "preview": Preview,
 }
 PARTS = (JobInfo, ModelInfo)  # of messages, never one by themselves
-
-__all__ = [
-    "Answer",
-    "AskModels",
-    "AskServer",
-    "CUTOUT_SIZE",
-    "Cancel",
-    "Configure",
-    "CutOut",
-    "CutoutMade",
-    "Done",
-    "Download",
-    "Estimate",
-    "Failure",
-    "Fetch",
-    "FilePart",
-    "Forecast",
-    "Hello",
-    "JobEvent",
-    "JobInfo",
-    "JobRequest",
-    "JobState",
-    "Jobs",
-    "KINDS",
-    "ListJobs",
-    "Log",
-    "LogText",
-    "MAX_FRAME",
-    "MAX_GROUP",
-    "MAX_HEADER",
-    "MAX_ID",
-    "MAX_LISTED_JOBS",
-    "MAX_LOG_LINES",
-    "Message",
-    "ModelInfo",
-    "Models",
-    "Move",
-    "PARTS",
-    "PROTOCOL_VERSION",
-    "Ping",
-    "Preview",
-    "Rebake",
-    "Regenerate",
-    "Request",
-    "Retry",
-    "ServerInfo",
-    "Shutdown",
-    "Status",
-    "Submit",
-    "TextureMesh",
-    "Unwatch",
-    "Upload",
-    "Uploaded",
-    "Watch",
-    "Welcome",
-]

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import zmq
 
+from genesis_server.protocol import PROTOCOL_VERSION
 from genesis_server.protocol.connection import REMOTE, Connection
 from genesis_server.protocol.errors import ErrorCode, GenesisError
-from genesis_server.protocol.messages import PROTOCOL_VERSION
 from genesis_server.service.connection import Keys, write_private
 from genesis_server.service.endpoint import LOOPBACK
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import zmq
 
+from genesis_server.protocol import PROTOCOL_VERSION
 from genesis_server.protocol.connection import Connection
 from genesis_server.protocol.errors import GenesisError
-from genesis_server.protocol.messages import PROTOCOL_VERSION
 from genesis_server.service.faults import as_genesis_error
 
 

@@ -15,8 +15,6 @@ from typing import Any
 
 from genesis_server.protocol.errors import ErrorCode, GenesisError
 from genesis_server.protocol.messages import (
-    CUTOUT_SIZE,
-    MAX_GROUP,
     CutOut,
     Download,
     Estimate,
@@ -28,6 +26,7 @@ from genesis_server.protocol.messages import (
 )
 from genesis_server.protocol.parameters import BACKGROUNDS, MAX_VIEWS, GenerateSettings
 from genesis_server.protocol.presets import preset
+from genesis_server.protocol.requests import CUTOUT_SIZE, MAX_GROUP
 
 ASSET_SUFFIX = ".genesis"
 _PLAIN_NAME = re.compile(r"\w[\w .()-]{0,99}")

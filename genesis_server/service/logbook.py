@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from genesis_server.protocol.errors import ErrorCode, GenesisError
-from genesis_server.protocol.messages import MAX_LOG_LINES
+from genesis_server.protocol.requests import MAX_LOG_LINES
 
 READ = 4_000_000  # bytes from the end of log and predecessor: more than either may hold
 SAID = 500_000  # characters of an answer

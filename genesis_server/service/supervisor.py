@@ -20,44 +20,10 @@ from typing import Any
 import zmq
 
 from genesis_server import __version__
+from genesis_server.protocol import messages
 from genesis_server.protocol.codec import decode, request_id_of
 from genesis_server.protocol.connection import process_alive
 from genesis_server.protocol.errors import ErrorCode, GenesisError, Remedy
-from genesis_server.protocol.messages import (
-    MAX_FRAME,
-    AskModels,
-    AskServer,
-    Cancel,
-    Configure,
-    CutOut,
-    Done,
-    Download,
-    Estimate,
-    Failure,
-    Fetch,
-    Hello,
-    JobEvent,
-    JobInfo,
-    JobRequest,
-    Jobs,
-    JobState,
-    ListJobs,
-    Log,
-    LogText,
-    Move,
-    Ping,
-    Rebake,
-    Regenerate,
-    Request,
-    Retry,
-    Shutdown,
-    Status,
-    Submit,
-    TextureMesh,
-    Unwatch,
-    Upload,
-    Watch,
-)
 from genesis_server.service.access import LOCAL, Access
 from genesis_server.service.connection import remove_connection, write_connection
 from genesis_server.service.endpoint import Endpoint
@@ -181,79 +147,79 @@ class Supervisor:
         request_id = request_id_of(frames)
         try:
             request = decode(frames)[1]
-            if isinstance(request, (CutOut, Estimate)):
+            if isinstance(request, (messages.CutOut, messages.Estimate)):
                 check_question(request)
                 self._questions.add(peer, request_id, request)
                 self._work.forgive()
                 return
             answer = self._carry_out(peer, request)
         except GenesisError as error:
-            answer = Failure(error.to_json())
+            answer = messages.Failure(error.to_json())
             log(logging.WARNING, f"refused a message: {error}")
         except Exception as error:  # whatever it is, a request must not end the server
-            answer = Failure(as_genesis_error(error).to_json())
+            answer = messages.Failure(as_genesis_error(error).to_json())
             logging.getLogger("genesis").exception("a request failed")
         self._endpoint.answer(peer, request_id, answer)
 
-    def _carry_out(self, peer: bytes, request: Request) -> Any:
+    def _carry_out(self, peer: bytes, request: messages.Request) -> Any:
         match request:
-            case Hello():
+            case messages.Hello():
                 return self._state.welcome(self._work.state)
-            case Ping():
-                return Done()
-            case Submit() | TextureMesh() | Rebake() | Regenerate() | Download():
+            case messages.Ping():
+                return messages.Done()
+            case messages.Submit() | messages.TextureMesh() | messages.Rebake() | messages.Regenerate() | messages.Download():
                 return self._submit(checked(request, self._assets))
-            case ListJobs():
-                return Jobs(self._line.everything())
-            case Status(job=job):
+            case messages.ListJobs():
+                return messages.Jobs(self._line.everything())
+            case messages.Status(job=job):
                 return self._seen(self._store.get(job))
-            case Watch(job=job, previews=previews):
-                answer = self._seen(self._store.get(job)) if job else Jobs(self._line.everything())
+            case messages.Watch(job=job, previews=previews):
+                answer = self._seen(self._store.get(job)) if job else messages.Jobs(self._line.everything())
                 self._endpoint.watch(peer, job, previews)
                 if previews and self._work.running and job in ("", self._work.running.job.id):
                     for frames in self._previews.values():
                         self._endpoint.forward(peer, frames)
                 return answer
-            case Unwatch(job=job):
+            case messages.Unwatch(job=job):
                 self._endpoint.unwatch(peer, job)
-                return Done()
-            case Cancel(job=job):
+                return messages.Done()
+            case messages.Cancel(job=job):
                 return self._cancel(self._store.get(job))
-            case Retry(job=job):
+            case messages.Retry(job=job):
                 return self._retry(self._store.get(job))
-            case Move(job=job, position=position):
+            case messages.Move(job=job, position=position):
                 self._store.move(job, position)
                 self._announce_positions()
-                return Jobs(self._line.everything())
-            case AskServer():
+                return messages.Jobs(self._line.everything())
+            case messages.AskServer():
                 if self._work.free or self._work.running:
                     self._work.worker.tell(do="look")  # for the next one who asks
                 return self._state.info(self._work.state)
-            case Configure(idle_unload=seconds):
+            case messages.Configure(idle_unload=seconds):
                 self._state.configure(seconds)
                 return self._state.info(self._work.state)
-            case AskModels():
+            case messages.AskModels():
                 return self._state.models()
-            case Log(lines=lines, job=job):
-                return LogText(last_lines(self._log, lines, job), str(self._log))
-            case Upload():
+            case messages.Log(lines=lines, job=job):
+                return messages.LogText(last_lines(self._log, lines, job), str(self._log))
+            case messages.Upload():
                 return self._spool.receive(request)
-            case Fetch(job=job, file=file, offset=offset):
+            case messages.Fetch(job=job, file=file, offset=offset):
                 return read_piece(Path(self._store.get(job).asset), file, offset)
-            case Shutdown():
+            case messages.Shutdown():
                 self.stop()
-                return Done()
+                return messages.Done()
         raise GenesisError(
             ErrorCode.BAD_MESSAGE, f"{type(request).__name__} is not a request.", "Update Genesis on both sides."
         )
 
-    def _seen(self, job: JobInfo) -> Jobs:
-        return Jobs((self._line.as_it_is(job),))
+    def _seen(self, job: messages.JobInfo) -> messages.Jobs:
+        return messages.Jobs((self._line.as_it_is(job),))
 
-    def _lane_of(self, job: JobInfo) -> Lane:
+    def _lane_of(self, job: messages.JobInfo) -> Lane:
         return self._downloads if job.kind == DOWNLOAD else self._work
 
-    def _submit(self, request: JobRequest) -> Jobs:
+    def _submit(self, request: messages.JobRequest) -> messages.Jobs:
         job = self._store.add(request)
         self._lane_of(job).forgive()
         log(logging.INFO, f"{job.kind} {job.asset or job.model}", job.id)
@@ -261,20 +227,20 @@ class Supervisor:
         self._announce_positions()
         return self._seen(job)
 
-    def _retry(self, job: JobInfo) -> Jobs:
-        if job.state in (JobState.FAILED, JobState.CANCELLED):
+    def _retry(self, job: messages.JobInfo) -> messages.Jobs:
+        if job.state in (messages.JobState.FAILED, messages.JobState.CANCELLED):
             self._lane_of(job).forgive()
             self._store.put_last(job.id)
-            job = replace(job, state=JobState.QUEUED, attempts=0, error=None, message="", finished=0.0)
+            job = replace(job, state=messages.JobState.QUEUED, attempts=0, error=None, message="", finished=0.0)
             self._change(job)
         return self._seen(job)
 
-    def _cancel(self, job: JobInfo) -> Jobs:
+    def _cancel(self, job: messages.JobInfo) -> messages.Jobs:
         lane = self._lane_of(job)
         if lane.running and lane.running.job.id == job.id:
             lane.cancel()
-        elif job.state == JobState.QUEUED:
-            job = self.over(job, JobState.CANCELLED)
+        elif job.state == messages.JobState.QUEUED:
+            job = self.over(job, messages.JobState.CANCELLED)
         return self._seen(job)
 
     # ---- what watchers are told ----
@@ -283,38 +249,40 @@ class Supervisor:
         for job in self._line.moved():
             self._announce(job, QUEUE_EVENT)
 
-    def _change(self, job: JobInfo) -> None:
+    def _change(self, job: messages.JobInfo) -> None:
         self._store.save(job)
         self._announce(job)
         self._announce_positions()
 
-    def _announce(self, job: JobInfo, kind: str = STATE_EVENT, seconds: float = 0.0) -> None:
+    def _announce(self, job: messages.JobInfo, kind: str = STATE_EVENT, seconds: float = 0.0) -> None:
         sequence = self._sequences[job.id] = self._sequences.get(job.id, 0) + 1
-        thumbnail = _thumbnail(job) if job.state == JobState.FINISHED else b""
-        self._endpoint.publish(JobEvent(sequence, kind, job, seconds, thumbnail))
+        thumbnail = _thumbnail(job) if job.state == messages.JobState.FINISHED else b""
+        self._endpoint.publish(messages.JobEvent(sequence, kind, job, seconds, thumbnail))
 
     # ---- the desk of the lanes ----
 
-    def progressed(self, job: JobInfo, kind: str, seconds: float) -> None:
+    def progressed(self, job: messages.JobInfo, kind: str, seconds: float) -> None:
         """The running job has come a step further."""
         self._announce(job, kind, seconds)
 
-    def over(self, job: JobInfo, state: JobState, error: GenesisError | None = None) -> JobInfo:
+    def over(self, job: messages.JobInfo, state: messages.JobState, error: GenesisError | None = None) -> messages.JobInfo:
         """The end of a job."""
         job = replace(job, state=state, finished=time.time(), error=error.to_json() if error is not None else None, eta=-1.0)
         log(logging.INFO if error is None else logging.ERROR, f"{state.value}{f': {error}' if error else ''}", job.id)
         self._change(job)
         return job
 
-    def lost(self, job: JobInfo, reason: str) -> None:
+    def lost(self, job: messages.JobInfo, reason: str) -> None:
         """The worker of a job is gone: another attempt, or the end of it."""
         if job.attempts < self._limits.attempts:
             note = f"The job was interrupted ({reason}) and goes on at its first unfinished stage."
             log(logging.WARNING, note, job.id)
-            self._change(replace(job, state=JobState.QUEUED, message=note, eta=-1.0))
+            self._change(replace(job, state=messages.JobState.QUEUED, message=note, eta=-1.0))
         else:
             self.over(
-                job, JobState.FAILED, _worker_lost(f"The work was interrupted {job.attempts} times, last because {reason}.")
+                job,
+                messages.JobState.FAILED,
+                _worker_lost(f"The work was interrupted {job.attempts} times, last because {reason}."),
             )
 
     def heard(self, lane: Lane, message: dict[str, Any], frames: list[bytes]) -> None:
@@ -335,7 +303,7 @@ class Supervisor:
             reason = words if given_up else "The worker that was asked is gone."
             self._questions.refuse(_worker_lost(reason), asked_only=not given_up)
         for job in self._store.queued(lane is self._downloads) if given_up else ():
-            self.over(job, JobState.FAILED, _worker_lost(words))
+            self.over(job, messages.JobState.FAILED, _worker_lost(words))
 
     # ---- the loop's turns ----
 
@@ -348,7 +316,7 @@ class Supervisor:
                 continue
             job = replace(
                 waiting[0],
-                state=JobState.RUNNING,
+                state=messages.JobState.RUNNING,
                 attempts=waiting[0].attempts + 1,
                 started=time.time(),
                 stage="",
@@ -361,7 +329,7 @@ class Supervisor:
             try:
                 request = self._store.request(job.id)
             except GenesisError as error:  # queued by another release
-                self.over(job, JobState.FAILED, error)
+                self.over(job, messages.JobState.FAILED, error)
                 continue
             lane.give(job, request)
             self._change(job)
@@ -399,9 +367,9 @@ def _worker_lost(message: str) -> GenesisError:
     return GenesisError(ErrorCode.WORKER_LOST, message, "Look at the log, then try again.", Remedy.RETRY)
 
 
-def _thumbnail(job: JobInfo) -> bytes:
+def _thumbnail(job: messages.JobInfo) -> bytes:
     try:
         data = (Path(job.asset) / THUMBNAIL).read_bytes() if job.asset else b""
     except OSError:
         return b""
-    return data if len(data) <= MAX_FRAME else b""
+    return data if len(data) <= messages.MAX_FRAME else b""

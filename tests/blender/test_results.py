@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from conftest import Blender
 
-from blender_addon import delivery, glb, material, waiting
+from blender_addon import delivery, glb, material, moment, waiting
 from genesis_server.protocol.errors import ErrorCode, GenesisError
 from genesis_server.protocol.messages import JobInfo, JobState
 
@@ -214,7 +214,7 @@ def test_a_truncated_or_lying_file_is_refused(tmp_path: Path, torus_file: Path) 
 def test_an_object_being_edited_is_left_alone_until_the_user_is_done(blender: Blender, torus_file: Path) -> None:
     item = placeholder()
     deliver(item, torus_file)
-    assert delivery.may_import()
+    assert moment.may_import()
     bpy.ops.object.mode_set(mode="EDIT")
-    assert not delivery.may_import()
+    assert not moment.may_import()
     bpy.ops.object.mode_set(mode="OBJECT")

@@ -12,19 +12,19 @@ import pytest
 from conftest import Blender
 from test_generate import choose
 
-from blender_addon import stages, waiting
+from blender_addon import preview_mesh, stages, waiting
 from genesis_server.protocol.messages import Preview
 
 
 def test_two_voxels_show_their_ten_outer_faces() -> None:
-    arrays = stages.voxel_faces(np.array([(0, 0, 0), (1, 0, 0)], np.int32), 4)
+    arrays = preview_mesh.voxel_faces(np.array([(0, 0, 0), (1, 0, 0)], np.int32), 4)
     assert arrays.sides == 4 and len(arrays.corners) == 4 * 10 and len(arrays.vertices) == 12
     assert arrays.vertices.min(axis=0).tolist() == [-0.5, -0.5, -0.5]
     assert arrays.vertices.max(axis=0).tolist() == [0.0, -0.25, -0.25]
 
 
 def test_faces_of_voxels_look_outward() -> None:
-    arrays = stages.voxel_faces(np.array([(1, 1, 1)], np.int32), 3)
+    arrays = preview_mesh.voxel_faces(np.array([(1, 1, 1)], np.int32), 3)
     corners = arrays.vertices[arrays.corners].reshape(-1, 4, 3)
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     assert ((normals * corners.mean(axis=1)).sum(axis=1) > 0.0).all(), "the cell lies around the origin"
@@ -32,8 +32,8 @@ def test_faces_of_voxels_look_outward() -> None:
 
 def test_many_voxels_are_shown_as_fewer() -> None:
     solid = np.argwhere(np.ones((128,) * 3, bool))
-    arrays = stages.voxel_faces(solid, 128)
-    assert len(arrays.corners) // 4 == 6 * stages.MAX_CELLS**2
+    arrays = preview_mesh.voxel_faces(solid, 128)
+    assert len(arrays.corners) // 4 == 6 * preview_mesh.MAX_CELLS**2
     assert arrays.vertices.min() == -0.5 and arrays.vertices.max() == pytest.approx(0.5)
 
 
@@ -48,14 +48,14 @@ def test_many_voxels_are_shown_as_fewer() -> None:
 )
 def test_a_preview_that_holds_nothing_is_not_shown(preview: Preview) -> None:
     with pytest.raises(ValueError, match="it|its"):
-        stages.arrays_of(preview)
+        preview_mesh.arrays_of(preview)
 
 
 def test_a_preview_stands_where_the_result_will(blender: Blender) -> None:
     mesh = waiting.add_mesh("thing", 3.0)
     mesh.genesis.job, mesh.genesis.size = "j", 3.0
     cells = np.argwhere(np.ones((2, 2, 4), bool)) + 2
-    stages.show(mesh, stages.voxel_faces(cells.astype(np.int32), 8))
+    stages.show(mesh, preview_mesh.voxel_faces(cells.astype(np.int32), 8))
     points = np.array([tuple(vertex.co) for vertex in mesh.vertices])
     assert points[:, 2].min() == 0.0 and np.ptp(points[:, 2]) == pytest.approx(3.0)
     assert np.ptp(points[:, 0]) == pytest.approx(1.5)

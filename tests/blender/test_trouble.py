@@ -16,9 +16,9 @@ from conftest import Blender
 from test_generate import choose, generate
 
 from blender_addon import material
+from genesis_server.protocol import PROTOCOL_VERSION
 from genesis_server.protocol.connection import Connection
 from genesis_server.protocol.errors import ErrorCode, Remedy
-from genesis_server.protocol.messages import PROTOCOL_VERSION
 
 
 def connection_file(folder: Path, **changes: object) -> Path:

@@ -7,13 +7,12 @@ import json
 
 import pytest
 
-from genesis_server.protocol import messages
+from genesis_server.protocol import PROTOCOL_VERSION, messages
 from genesis_server.protocol.codec import decode, encode, request_id_of
 from genesis_server.protocol.errors import ErrorCode, GenesisError
 from genesis_server.protocol.messages import (
     MAX_FRAME,
     MAX_HEADER,
-    PROTOCOL_VERSION,
     Failure,
     Forecast,
     JobEvent,

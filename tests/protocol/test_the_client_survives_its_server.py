@@ -10,11 +10,20 @@ import time
 import pytest
 import zmq
 
+from genesis_server.protocol import PROTOCOL_VERSION
 from genesis_server.protocol import client as client_module
 from genesis_server.protocol.client import Client
 from genesis_server.protocol.codec import decode, encode
 from genesis_server.protocol.errors import ErrorCode, GenesisError
-from genesis_server.protocol.messages import PROTOCOL_VERSION, Done, Failure, Jobs, ListJobs, Ping, Watch, Welcome
+from genesis_server.protocol.messages import (
+    Done,
+    Failure,
+    Jobs,
+    ListJobs,
+    Ping,
+    Watch,
+    Welcome,
+)
 
 WELCOME = Welcome("0", 1, "", "idle")
 

@@ -17,12 +17,13 @@ import pytest
 import zmq
 from running_server import PATIENCE, Server
 
+from genesis_server.protocol import PROTOCOL_VERSION
 from genesis_server.protocol.client import Client, _dealer
 from genesis_server.protocol.codec import decode, encode
 from genesis_server.protocol.connection import read_connection
 from genesis_server.protocol.errors import ErrorCode, GenesisError, Remedy
 from genesis_server.protocol.launch import start_server
-from genesis_server.protocol.messages import PROTOCOL_VERSION, Hello, Ping
+from genesis_server.protocol.messages import Hello, Ping
 
 ANSWER_MS = 5000
 
