@@ -16,7 +16,7 @@ import bpy
 
 from genesis_server.protocol.errors import ErrorCode, GenesisError
 
-from . import page
+from . import model_facts, page
 from .lazy import messages
 from .preferences import MINI, preferences
 from .properties import GenesisMemory
@@ -58,6 +58,7 @@ class Questions:
         self._asked: set[str] = set()  # kinds under way
         self._looked = self._since = -LOOK_EVERY
         self._settling = ""
+        self._offline: bool | None = None  # what the server was last told about the network
         self._folder: Any = None  # a TemporaryDirectory
 
     def cutout(self, path: str, background: str) -> Cutout | None:
@@ -81,12 +82,13 @@ class Questions:
         if not session.connected:
             self.server, self.models = None, {}
             self._asked.clear()
+            self._offline = None
             self.look_again()
             return False
         if now - self._looked >= LOOK_EVERY and not self._asked & {"server", "models"}:
             self._looked = now
             self._ask("server", messages.AskServer(), self._hear_server)
-            self._ask("models", messages.AskModels(), self._hear_models)
+            self._ask("models", messages.AskModels(preferences().model), self._hear_models)
         # a timer has no active object of its own, and no window either
         window = next(iter(bpy.context.window_manager.windows), None) or bpy.context
         self._ask_cutout(window.scene)
@@ -114,12 +116,15 @@ class Questions:
             return
         self.server = item.message
         wanted = 60.0 * preferences().idle_unload
-        if abs(self.server.idle_unload - wanted) > 1.0 and "configure" not in self._asked:
-            self._ask("configure", messages.Configure(wanted), self._hear_server)
+        offline = None if self.server.remote else not bpy.app.online_access  # Blender's word holds on its own machine
+        if "configure" not in self._asked and (abs(self.server.idle_unload - wanted) > 1.0 or offline != self._offline):
+            self._offline = offline
+            self._ask("configure", messages.Configure(wanted, offline), self._hear_server)
 
     def _hear_models(self, item: Received) -> None:
         if isinstance(item.message, messages.Models):
             self.models = {model.id: model for model in item.message.models}
+            model_facts.learn(item.message.models)
             self.free_bytes = item.message.free_bytes
 
     def _ask_cutout(self, scene: bpy.types.Scene) -> None:

@@ -2,8 +2,9 @@
 """The settings of an asset as Blender properties, made from the protocol's table of parameters.
 
 Names, ranges and descriptions come from `genesis_server.protocol.parameters`, so that panel, command line and server can
-not disagree. A parameter whose default is None ("the model's own") has a companion `use_<name>`: false until the value is
-touched, and false again after its reset arrow. No postponed annotations here: Blender reads the annotations themselves.
+not disagree. A parameter whose default is None ("the model's own") has two companions: `own_<name>` holds the user's value,
+`use_<name>` says whether it counts: false until the value is touched, and false again after its reset arrow. The parameter
+itself shows the one or the model's own. No postponed annotations here: Blender reads the annotations themselves.
 """
 
 import dataclasses
@@ -23,7 +24,10 @@ from bpy.props import (
 
 from genesis_server.protocol.parameters import SAMPLED_STAGES, BakeSettings, GenerateSettings, SamplerSettings
 
-# what a field shows while the model's default is used; those of the published model (docs/spec/pipeline.md 2.2)
+from . import model_facts
+from .preferences import MINI, preferences
+
+# what a field shows while its model has not said its own; those of the published model (docs/spec/pipeline.md 2.2)
 _STARTS = {
     "steps": 12,
     "guidance_strength": 7.5,
@@ -43,7 +47,7 @@ _LABELS = {
     "solid": "Solid",
 }
 _CHOICES = {"png": "PNG", "webp": "WebP", "jpeg": "JPEG"}
-_COMPANION = "use_"
+_COMPANION, _OWN = "use_", "own_"
 
 
 def label_of(name: str) -> str:
@@ -56,21 +60,38 @@ def optional(item: dataclasses.Field) -> bool:
     return item.default is None and item.metadata["kind"] is not str
 
 
-def _touch(name: str) -> Callable[[Any, Any], None]:
-    """Blender's callback for a value that replaces the model's own default."""
+def model_default(group: Any, name: str) -> Any:
+    """The value that holds while none is set: the model's own; for the seed of the texture, that of everything else.
 
-    def touched(group: Any, _context: Any) -> None:
+    Args:
+        group: property group of a settings class, on a scene or on a mesh.
+    """
+    if name == "texture_seed":
+        return group.seed
+    owner = group.id_data
+    model = owner.genesis.model if isinstance(owner, bpy.types.Mesh) else preferences().model
+    stage = group.path_from_id().rpartition(".")[2]
+    found = model_facts.default(model or MINI, f"{stage}.{name}" if stage in SAMPLED_STAGES else name)
+    return _STARTS.get(name) if found is None else found
+
+
+def _shown(name: str) -> dict[str, Callable]:
+    """Blender's callbacks for a value that replaces the model's own default."""
+
+    def get(group: Any) -> Any:
+        return getattr(group, _OWN + name) if getattr(group, _COMPANION + name) else model_default(group, name)
+
+    def put(group: Any, value: Any) -> None:
+        setattr(group, _OWN + name, value)
         setattr(group, _COMPANION + name, True)
 
-    return touched
+    return {"get": get, "set": put}
 
 
-def _property_of(item: dataclasses.Field) -> Any:
+def _property_of(item: dataclasses.Field, shown: dict[str, Callable]) -> Any:
     """The Blender property of one parameter."""
     rules = item.metadata
-    common = {"name": label_of(item.name), "description": rules["help"]}
-    if optional(item):
-        common["update"] = _touch(item.name)
+    common = {"name": label_of(item.name), "description": rules["help"], **shown}
     start = item.default if item.default is not None else _STARTS.get(item.name)
     kind = rules["kind"]
     if "choices" in rules:
@@ -98,7 +119,8 @@ def _annotations(cls: type) -> dict[str, Any]:
             made[_COMPANION + item.name] = BoolProperty(
                 name=f"Set {label_of(item.name)}", description="Use this value instead of the model's own default"
             )
-        made[item.name] = _property_of(item)
+            made[_OWN + item.name] = _property_of(item, {})
+        made[item.name] = _property_of(item, _shown(item.name) if optional(item) else {})
     return made
 
 
@@ -144,7 +166,7 @@ class _Settings:
     def reset(self, name: str) -> None:
         """Takes a value back to its default."""
         item = self.settings.__dataclass_fields__[name]
-        self.property_unset(name)
+        self.property_unset(_OWN + name if optional(item) else name)
         self._assign_one(item, item.default)
 
     def _assign_one(self, item: dataclasses.Field, value: Any) -> None:

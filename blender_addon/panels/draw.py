@@ -12,7 +12,7 @@ import bpy
 
 from genesis_server.protocol.errors import GenesisError, Remedy
 
-from ..settings import label_of, optional
+from ..settings import label_of, model_default, optional
 from ..task import Task
 
 REMEDIES = {
@@ -47,7 +47,10 @@ def value(layout: bpy.types.UILayout, group: Any, name: str, prefix: str = "") -
     row = layout.row(align=True)
     field = row.row(align=True)
     field.active = differs or not optional(item)
-    field.prop(group, name, text=label_of(name))
+    if optional(item) or item.default is not None:
+        field.prop(group, name, text=label_of(name))
+    else:  # text that is empty for the model's own
+        field.prop(group, name, text=label_of(name), placeholder=str(model_default(group, name) or ""))
     if differs:
         row.operator("genesis.reset_value", text="", icon="LOOP_BACK", emboss=False).name = prefix + name
     else:

@@ -7,8 +7,9 @@ from typing import Any
 
 import bpy
 
-from .. import forecast_words, page, presets, rows, thumbnails
+from .. import forecast_words, model_facts, page, presets, rows, thumbnails
 from ..asset_mark import THUMBNAIL
+from ..preferences import MINI, preferences
 from ..properties import GenesisMemory, GenesisScene, main_mesh, memory_of
 from ..questions import questions
 from ..session import session
@@ -129,6 +130,10 @@ def _draw_new(layout: bpy.types.UILayout, context: bpy.types.Context, scene: Gen
     row.enabled = len(scene.pictures) > 0
     text = "Generate" if scene.variants == 1 else f"Generate {scene.variants} Variants"
     row.operator("genesis.generate", text=text, icon="SHADERFX")
+    if limits := model_facts.limits(preferences().model or MINI):
+        words = layout.column()
+        words.active = False
+        draw.paragraph(words, context, limits, "INFO")
     item = context.active_object
     if item is not None and item.type == "MESH" and scene.pictures and memory_of(item) is None:
         layout.operator("genesis.texture_mesh", text=f"Texture {item.name}", icon="TEXTURE")

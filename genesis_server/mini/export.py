@@ -60,6 +60,10 @@ def export(
     _write_json(folder / "pipeline.json", pipeline_config(sizes, normalisation))
 
 
+# what the panel says beside the model; the model card has it at length
+LIMITS = "A small model for simple single objects: text, faces, fine relief and thin parts are lost."
+
+
 def pipeline_config(sizes: Sizes, normalisation: Mapping[str, Mapping[str, list[float]]]) -> dict[str, Any]:
     """`pipeline.json`: samplers as measured best for this model (docs/spec/mini.md 4, 5)."""
     kind = str(sizes.resolution)
@@ -74,6 +78,7 @@ def pipeline_config(sizes: Sizes, normalisation: Mapping[str, Mapping[str, list[
     }
     return {
         "name": "Trellis2ImageTo3DPipeline",
+        "limits": LIMITS,
         "args": {
             "models": {role: f"ckpts/{STEMS[network]}" for role, network in models.items()},
             "sparse_structure_sampler": _sampler(2.0, 12),

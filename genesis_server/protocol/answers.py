@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -179,6 +179,8 @@ class ModelInfo:
         missing_bytes: still to come, as far as is known.
         missing_files: how many.
         gated: repositories that first ask for an accepted licence.
+        limits: one sentence on what it cannot do; empty where it says nothing.
+        defaults: its own sampler settings by dotted name, such as {"shape.steps": 12}; empty while it is not here.
     """
 
     id: str
@@ -186,6 +188,8 @@ class ModelInfo:
     missing_bytes: int
     missing_files: int
     gated: tuple[str, ...]
+    limits: str = ""
+    defaults: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -193,7 +197,7 @@ class Models:
     """Answer to AskModels.
 
     Attributes:
-        models: those that this release knows.
+        models: those that this release knows, and the one that was asked for.
         free_bytes: on the disk that weights go to.
     """
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Messages to frames and back: one JSON header frame, followed by one raw frame for each field of bytes that is not empty.
 
-    {"v": 2, "kind": "submit", "id": "<request id>", "body": {...}, "frames": ["<field>", ...]}
+    {"v": 3, "kind": "submit", "id": "<request id>", "body": {...}, "frames": ["<field>", ...]}
 
 `v`, `kind` and `id` keep their place in every version, so that two versions can at least tell each other that they differ.
 A header with a field that is missing, unknown or of another type is refused as a whole; nothing received is ever evaluated.

@@ -14,6 +14,7 @@ from genesis_server.protocol.connection import default_connection_file, read_con
 from genesis_server.protocol.errors import ErrorCode, GenesisError, Remedy
 
 START_TIMEOUT = 30.0  # seconds; a cold disk may need ten for the first import
+OFFLINE_VARIABLE = "GENESIS_OFFLINE"  # of the server: it refuses downloads until a client allows them
 MAX_SAID = 2000  # characters of what a failed start said
 # a client's own Python (Blender's) must not lead the server's Python to another standard library
 _FOREIGN_VARIABLES = ("PYTHONHOME", "PYTHONPATH", "PYTHONSTARTUP")
@@ -104,7 +105,7 @@ def start_server(
         ) from error
     environment = {name: value for name, value in os.environ.items() if name not in _FOREIGN_VARIABLES}
     if offline:
-        environment["HF_HUB_OFFLINE"] = "1"
+        environment[OFFLINE_VARIABLE] = "1"
     detached = {}
     if sys.platform == "win32":
         detached["creationflags"] = subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW

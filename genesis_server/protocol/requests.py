@@ -215,14 +215,23 @@ class Configure:
 
     Attributes:
         idle_unload: seconds without a job after which the model leaves memory; 0 for never.
+        offline: whether downloads are refused; None leaves it. A server whose own environment forbids them stays so.
     """
 
     idle_unload: float
+    offline: bool | None = None
 
 
 @dataclass(frozen=True)
 class AskModels:
-    """Which weights are on the server's machine and how much is still to come; answered by Models."""
+    """Which weights are on the server's machine and how much is still to come; answered by Models.
+
+    Attributes:
+        model: id of one that is wanted beside those that the release knows, such as a folder; nothing is said of one that
+            does not exist.
+    """
+
+    model: str = ""
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,14 @@ from typing import Any
 
 from genesis_server import __version__
 from genesis_server.protocol.errors import ErrorCode, GenesisError
+from genesis_server.protocol.launch import OFFLINE_VARIABLE
 from genesis_server.protocol.messages import ModelInfo, Models, ServerInfo, Welcome
 
 MAX_IDLE = 7 * 24 * 3600.0  # seconds
-OFFLINE_VARIABLES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
+# set by the user or an administrator, they hold; a client may change what another client has asked for (launch.py)
+HUB_OFFLINE = "HF_HUB_OFFLINE"
+OFFLINE_VARIABLES = (HUB_OFFLINE, "TRANSFORMERS_OFFLINE")
+_YES = ("1", "TRUE", "YES", "ON")
 _LEARNT = {
     "device": str,
     "accelerated": bool,
@@ -32,7 +36,7 @@ class ServerState:
     """Facts about one server, as far as they are known; the worker tells most of them."""
 
     def __init__(self, folder: Path, log: Path, idle_unload: float, remote: bool) -> None:
-        offline = any(os.environ.get(name, "").upper() in ("1", "TRUE", "YES", "ON") for name in OFFLINE_VARIABLES)
+        self._forbidden = any(os.environ.get(name, "").upper() in _YES for name in OFFLINE_VARIABLES)
         self._info = ServerInfo(
             version=__version__,
             pid=os.getpid(),
@@ -48,9 +52,11 @@ class ServerState:
             model="",
             loaded=False,
             idle_unload=idle_unload,
-            offline=offline,
+            offline=self._forbidden,
             home=str(folder),
         )
+        if os.environ.get(OFFLINE_VARIABLE):
+            self._set_offline(True)
 
     def welcome(self, worker: str) -> Welcome:
         """The answer to Hello."""
@@ -65,8 +71,8 @@ class ServerState:
         known = {name: value for name, value in facts.items() if type(value) is _LEARNT.get(name)}
         self._info = replace(self._info, **known)
 
-    def configure(self, idle_unload: float) -> None:
-        """Sets after how many idle seconds the model leaves memory; 0 for never.
+    def configure(self, idle_unload: float, offline: bool | None = None) -> None:
+        """Sets after how many idle seconds the model leaves memory, 0 for never, and whether downloads are refused.
 
         Raises:
             GenesisError: BAD_PARAMETER.
@@ -76,19 +82,41 @@ class ServerState:
                 ErrorCode.BAD_PARAMETER, f"The idle time is {idle_unload} s.", f"Use 0 for never, or up to {MAX_IDLE:g} s."
             )
         self._info = replace(self._info, idle_unload=idle_unload)
+        if offline is not None:
+            self._set_offline(offline)
+
+    def _set_offline(self, offline: bool) -> None:
+        """For the workers that start from now on: they inherit the variable that the Hub's library heeds."""
+        if self._forbidden:
+            return
+        if offline:
+            os.environ[HUB_OFFLINE] = "1"
+        else:
+            os.environ.pop(HUB_OFFLINE, None)
+        self._info = replace(self._info, offline=offline)
 
     def unload_due(self, idle: float) -> bool:
         """Whether a loaded model has been idle for too long."""
         return self._info.loaded and 0 < self._info.idle_unload < idle
 
-    def models(self) -> Models:
+    def models(self, wanted: str = "") -> Models:
         """The answer to AskModels; looks at files only."""
         from huggingface_hub import constants  # 0.3 s that the start should not wait for
 
-        from genesis_server.hub.download import status
+        from genesis_server.hub.catalog import CATALOG, MINI
+        from genesis_server.hub.describe import describe
+        from genesis_server.hub.download import ModelStatus, status
+
+        def told(item: ModelStatus) -> ModelInfo:
+            said = describe(item.id)
+            return ModelInfo(item.id, item.state, item.missing_bytes, len(item.missing), item.gated, said.limits, said.defaults)
 
         folder = Path(constants.HF_HUB_CACHE)
         while not folder.exists():
             folder = folder.parent
-        found = tuple(ModelInfo(item.id, item.state, item.missing_bytes, len(item.missing), item.gated) for item in status())
-        return Models(found, shutil.disk_usage(folder).free)
+        names = dict.fromkeys((MINI, *CATALOG))
+        try:
+            found = status(tuple(dict.fromkeys((*names, wanted or MINI))))
+        except GenesisError:  # it names none: nothing is said of it
+            found = status(tuple(names))
+        return Models(tuple(map(told, found)), shutil.disk_usage(folder).free)

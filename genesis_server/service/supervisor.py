@@ -195,11 +195,11 @@ class Supervisor:
                 if self._work.free or self._work.running:
                     self._work.worker.tell(do="look")  # for the next one who asks
                 return self._state.info(self._work.state)
-            case messages.Configure(idle_unload=seconds):
-                self._state.configure(seconds)
+            case messages.Configure(idle_unload=seconds, offline=offline):
+                self._state.configure(seconds, offline)
                 return self._state.info(self._work.state)
-            case messages.AskModels():
-                return self._state.models()
+            case messages.AskModels(model=model):
+                return self._state.models(model)
             case messages.Log(lines=lines, job=job):
                 return messages.LogText(last_lines(self._log, lines, job), str(self._log))
             case messages.Upload():

@@ -96,12 +96,15 @@ class Blender:
 
 
 @pytest.fixture
-def blender(home: Path, server_python: Path, model: str) -> Iterator[Blender]:
+def blender(home: Path, server_python: Path, model: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Blender]:
     """A fresh file and the registered extension, which knows the server of the test session."""
     import bpy
 
     import blender_addon
+    from blender_addon import model_facts
 
+    monkeypatch.setenv("GENESIS_HOME", str(home))
+    model_facts.forget()
     bpy.ops.wm.read_factory_settings(use_empty=True)
     addon = bpy.context.preferences.addons.new()
     addon.module = "blender_addon"

@@ -23,7 +23,7 @@ def image(name: str, colour: tuple[float, ...] = (1.0, 0.5, 0.0, 0.25)) -> bpy.t
 
 
 @pytest.fixture(autouse=True)
-def server_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def server_folder(blender: Blender, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where captured pictures go."""
     monkeypatch.setenv("GENESIS_HOME", str(tmp_path / "home"))
     return tmp_path / "home"

@@ -9,7 +9,9 @@ import bpy
 import pytest
 from conftest import Blender
 
+from blender_addon import model_facts
 from blender_addon.settings import changes_from
+from genesis_server.protocol.answers import ModelInfo
 from genesis_server.protocol.parameters import GenerateSettings, parameter_names
 from genesis_server.protocol.presets import PRESETS, preset
 
@@ -109,3 +111,51 @@ def test_a_damaged_preset_is_named(blender: Blender, own_presets: Path) -> None:
     with pytest.raises(RuntimeError, match="broken.json"):
         bpy.ops.genesis.use_preset(name="broken")
     assert bpy.context.scene.genesis.preset == "standard"
+
+
+def told(model: str, **defaults: object) -> None:
+    """As a server tells it."""
+    model_facts.learn([ModelInfo(model, "folder", 0, 0, (), "Only spheres.", defaults)])
+
+
+def test_an_untouched_value_shows_what_its_model_uses(blender: Blender) -> None:
+    settings = bpy.context.scene.genesis.settings
+    told(
+        blender.preferences.model,
+        **{"shape.steps": 7, "shape.guidance_interval": [0.25, 0.75], "texture.guidance_strength": 1.25, "resolution": "128"},
+    )
+    assert settings.shape.steps == 7 and settings.texture.guidance_strength == 1.25
+    assert tuple(settings.shape.guidance_interval) == (0.25, 0.75)
+    assert settings.structure.steps == 12, "what the model does not say is that of the published one"
+    assert settings.to_settings() == GenerateSettings(), "showing it does not set it"
+    settings.shape.steps = 9
+    assert settings.to_settings().shape.steps == settings.shape.steps == 9 and settings.shape.differs("steps")
+    assert bpy.ops.genesis.reset_value(name="shape.steps") == {"FINISHED"}
+    assert settings.shape.steps == 7 and not settings.shape.differs("steps")
+    settings.seed = 41
+    assert settings.texture_seed == 41 and settings.to_settings().texture_seed is None, "it follows the seed"
+
+
+def test_an_asset_shows_the_defaults_of_the_model_that_made_it(blender: Blender) -> None:
+    told("acme/other", **{"shape.steps": 33})
+    memory = bpy.data.meshes.new("thing").genesis
+    memory.model = "acme/other"
+    assert memory.settings.shape.steps == 33
+
+
+def test_what_models_say_is_known_before_a_server_runs(blender: Blender, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("GENESIS_HOME", str(tmp_path))
+    told("acme/kept", **{"shape.steps": 5})
+    model_facts.forget()
+    assert model_facts.default("acme/kept", "shape.steps") == 5 and model_facts.limits("acme/kept") == "Only spheres."
+    (tmp_path / model_facts.FILE).write_text('{"acme/kept": {"limits": "", "defaults": {"no.such": 1}}}')
+    model_facts.forget()
+    assert model_facts.default("acme/kept", "shape.steps") is None, "a file of another release is no reason to stop"
+
+
+def test_the_server_tells_what_the_chosen_model_uses(blender: Blender) -> None:
+    from blender_addon.questions import questions
+
+    bpy.ops.genesis.start_server()
+    blender.pump_until(lambda: questions.model() is not None)
+    assert questions.model().defaults["shape.steps"] == model_facts.default(blender.preferences.model, "shape.steps")
