@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from genesis_server.mini.colour_path import calibrate, carry_colour, cell_means
 from genesis_server.mini.config import UP_LEVELS, build_network
-from genesis_server.mini.structure_training import divergence
+from genesis_server.mini.structure_training import divergence, load_frozen
 from genesis_server.mini.supply import HELD_OUT_SEED, Supply, shape_input, texture_input
 from genesis_server.mini.training import Run, Training
 from genesis_server.networks.sparse_unet import sample_posterior
@@ -31,6 +31,7 @@ DIVERGENCE_SHAPE, DIVERGENCE_TEXTURE = 1e-3, 2e-4
 ATTRIBUTE_WEIGHTS = (1.0, 1.0, 1.0, 0.4, 0.8, 0.1)
 CALIBRATION_OBJECTS, HELD_OUT_OBJECTS = 32, 16
 MEASURE_SECONDS = 30.0
+INEXACT = 0.4  # most noise on the latents that the decoders finish on, as a share of the latent's own size
 LOGVAR_RANGE = (-12.0, 4.0)
 
 
@@ -70,6 +71,40 @@ def train_autoencoders(run: Run, seconds: float) -> None:
     training.finish(**_measure(run, networks, held_out))
 
 
+def refine_decoders(run: Run, seconds: float) -> None:
+    """Phase "decoders": the decoders go on alone, on latents as inexact as the flows' samples, which they learn to mend."""
+    encoders = {role: load_frozen(run, role) for role in ("shape_encoder", "texture_encoder")}
+    networks = {role: build_network(role, run.sizes).to(run.device) for role in ("shape_decoder", "texture_decoder")}
+    for role, network in networks.items():
+        network.load_state_dict(run.load(role))
+    held_out = Supply(run, HELD_OUT_SEED)
+    held_out = held_out.world.voxels(held_out.objects(run.scaled(HELD_OUT_OBJECTS)))
+    rates = {"shape_decoder": SHAPE_RATE, "texture_decoder": 2 * TEXTURE_RATE}
+    training = Training(run, "decoders", networks, rates, seconds, decay_from=0.2, warm_up=WARM_UP, average=0.998)
+    supply = Supply(run, run.seed * 10 + 6, training.step_count * BATCH)
+    while training.running():
+        voxels = supply.world.voxels(supply.objects(run.scaled(BATCH)))
+        level = Level(voxels.coords)
+        attributes = texture_input(voxels.attributes, level)
+        with run.autocast():
+            with torch.no_grad():
+                shape_latent, _ = encoders["shape_encoder"](*shape_input(voxels, level))
+                texture_latent, _ = encoders["texture_encoder"](attributes)
+            shape, parts = decoded_shape_loss(networks["shape_decoder"], _inexact(shape_latent), voxels)
+            texture, texture_parts = decoded_texture_loss(networks["texture_decoder"], _inexact(texture_latent), attributes)
+        training.step(shape + texture, {**parts, **texture_parts})
+    for role, network in networks.items():
+        network.load_state_dict(training.averaged(role))
+    training.finish(**_measure(run, {**encoders, **networks}, held_out))
+
+
+def _inexact(latent: SparseTensor) -> SparseTensor:
+    """With noise of its own size times up to `INEXACT`, another share for every object."""
+    feats = latent.feats.float()
+    share = INEXACT * torch.rand(int(latent.coords[:, 0].max()) + 1, 1, device=feats.device)[latent.coords[:, 0].long()]
+    return latent.replace(feats + share * feats.std(0) * torch.randn_like(feats))
+
+
 def scramble(attributes: SparseTensor, samples: int) -> SparseTensor:
     """Each sample's colour channels in random order and each attribute but alpha with a random sign."""
     device = attributes.device
@@ -84,7 +119,14 @@ def scramble(attributes: SparseTensor, samples: int) -> SparseTensor:
 def shape_loss(encoder: nn.Module, decoder: nn.Module, voxels: Any, level: Level) -> tuple[Tensor, dict[str, Tensor]]:
     """Dual vertices, edge flags, subdivisions (teacher-forced by the encoder's index maps), split weight, divergence."""
     mean, logvar = encoder(*shape_input(voxels, level))
-    decoded = decoder(_posterior_sample(mean, logvar))
+    loss, parts = decoded_shape_loss(decoder, _posterior_sample(mean, logvar), voxels)
+    parts["shape_kl"] = divergence(mean.feats.float(), logvar.feats.float().clamp(*LOGVAR_RANGE))
+    return loss + DIVERGENCE_SHAPE * parts["shape_kl"], parts
+
+
+def decoded_shape_loss(decoder: nn.Module, latent: SparseTensor, voxels: Any) -> tuple[Tensor, dict[str, Tensor]]:
+    """`shape_loss` without the divergence, of a given latent."""
+    decoded = decoder(latent)
     raw, margin = decoded.raw.feats.float(), decoder.voxel_margin
     offsets = (1 + 2 * margin) * raw[:, :3].sigmoid() - margin
     parts = {
@@ -92,13 +134,11 @@ def shape_loss(encoder: nn.Module, decoder: nn.Module, voxels: Any, level: Level
         "flags": F.binary_cross_entropy_with_logits(raw[:, 3:6], voxels.intersected.float()),
         "subdivision": sum(
             F.binary_cross_entropy_with_logits(logits.feats.float(), children)
-            for logits, children in zip(decoded.subs, true_children(mean.level), strict=True)
+            for logits, children in zip(decoded.subs, true_children(latent.level), strict=True)
         ),
         "split": (F.softplus(raw[:, 6]) - 1).square().mean(),
-        "shape_kl": divergence(mean.feats.float(), logvar.feats.float().clamp(*LOGVAR_RANGE)),
     }
-    loss = 10 * parts["offset"] + parts["flags"] + parts["subdivision"] + 0.01 * parts["split"]
-    return loss + DIVERGENCE_SHAPE * parts["shape_kl"], parts
+    return 10 * parts["offset"] + parts["flags"] + parts["subdivision"] + 0.01 * parts["split"], parts
 
 
 def true_children(level: Level) -> list[Tensor]:
@@ -114,16 +154,20 @@ def true_children(level: Level) -> list[Tensor]:
 def texture_loss(encoder: nn.Module, decoder: nn.Module, attributes: SparseTensor) -> tuple[Tensor, dict[str, Tensor]]:
     """Weighted squared error of the attributes in [-1, 1], and the divergence."""
     mean, logvar = encoder(attributes)
-    decoded = decoder(_posterior_sample(mean, logvar)).feats.float()
+    loss, parts = decoded_texture_loss(decoder, _posterior_sample(mean, logvar), attributes)
+    parts["texture_kl"] = divergence(mean.feats.float(), logvar.feats.float().clamp(*LOGVAR_RANGE))
+    return loss + DIVERGENCE_TEXTURE * parts["texture_kl"], parts
+
+
+def decoded_texture_loss(
+    decoder: nn.Module, latent: SparseTensor, attributes: SparseTensor
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """`texture_loss` without the divergence, of a given latent."""
+    decoded = decoder(latent).feats.float()
     weights = torch.tensor(ATTRIBUTE_WEIGHTS, device=decoded.device)
     error = (decoded - attributes.feats).square().mean(0)
-    parts = {
-        "colour": error[:3].mean(),
-        "metallic": error[3],
-        "roughness": error[4],
-        "texture_kl": divergence(mean.feats.float(), logvar.feats.float().clamp(*LOGVAR_RANGE)),
-    }
-    return (error * weights).sum() / weights.sum() + DIVERGENCE_TEXTURE * parts["texture_kl"], parts
+    parts = {"colour": error[:3].mean(), "metallic": error[3], "roughness": error[4]}
+    return (error * weights).sum() / weights.sum(), parts
 
 
 def _posterior_sample(mean: SparseTensor, logvar: SparseTensor) -> SparseTensor:

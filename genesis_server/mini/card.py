@@ -27,10 +27,11 @@ its work on a machine without a GPU and without downloads, and so that its tests
 DATA = """## Data
 
 Only procedural objects (`genesis_server/mini/world`): signed distance fields of primitives, revolutions, extrusions and
-assemblies with procedural PBR materials, rendered at {picture} px on black from the front (pitch 0 to 25 degrees), voxelised
-at {resolution}^3. One picture in eight is a flat drawing (half of them with outlines), four in ten have another exposure; a
-quarter to a half of the objects come with a second picture from behind or the side. The structure stage sees mirror images
-too. Every object is made once, seen for a while, and replaced; no data set is stored. No photographs, no models made by people.
+assemblies with procedural PBR materials, rendered at {picture} px on green from the front (pitch 0 to 25 degrees), voxelised
+at {resolution}^3. One picture in four is a drawing (flat or nearly so, most with outlines), four in ten have another exposure;
+a quarter to a half of the objects come with a second picture from behind or the side. The structure stage sees mirror
+images too. Every object is made once, seen for a while, and replaced; no data set is stored. No photographs, no models made
+by people.
 """
 TRAINING = """Seed {seed} (held-out objects: seed {held_out}); latents of {channels} channels; Muon on the matrices of
 transformer blocks and AdamW on the rest, bfloat16 products over float32 weights, moving averages exported as float16.

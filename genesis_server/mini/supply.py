@@ -25,8 +25,8 @@ CAMERA_DISTANCE = 0.5 / math.tan(math.radians(15))  # the camera looks along +y;
 DRAWN_AT_ONCE = 512
 SMOOTH_SHARE = 0.25  # of the pictures are anti-aliased, at three times the cost; the others have one ray per pixel
 # Pictures are not only the world's renderings: drawings have flat colours, photographs another exposure.
-FLAT_SHARE, EXPOSED_SHARE = 0.12, 0.4
-OUTLINE = 0.5  # of the flat ones have dark lines where the surface turns or ends
+FLAT_SHARE, EXPOSED_SHARE = 0.25, 0.4
+OUTLINE = 0.7  # of the flat ones have dark lines, one to five pixels wide, where the surface turns or ends
 GAMMA = 0.2  # exposure: v -> v^exp(u), u uniform within this
 CELLS = 4  # auxiliary targets per patch and axis
 AUXILIARY = {"alpha": slice(0, 1), "albedo": slice(1, 4), "material": slice(4, 6), "normal": slice(6, 9), "depth": slice(9, 10)}
@@ -95,11 +95,13 @@ class Supply:
 def varied(seen: Pictures) -> Tensor:
     """The renderings on their ground, uint8 `[B, 3, S, S]`, some as flat drawings, some with another exposure."""
     rgb, alpha = _channels_first(seen.rgb), _channels_first(seen.alpha)
-    draw = torch.rand(4, len(rgb), 1, 1, 1, device=rgb.device)
+    draw = torch.rand(6, len(rgb), 1, 1, 1, device=rgb.device)
     jump = seen.normal - seen.normal.roll(1, 1), seen.normal - seen.normal.roll(1, 2)
-    line = sum(step.square().sum(-1) for step in jump)[:, None] > 0.5
-    flat = _channels_first(seen.albedo) * alpha
-    flat = torch.where(line & (draw[0] < OUTLINE), 0.12 * flat, flat)
+    line = (sum(step.square().sum(-1) for step in jump)[:, None] > 0.5).float()
+    widths = torch.stack([line, F.max_pool2d(line, 3, 1, 1), F.max_pool2d(line, 5, 1, 2)])
+    line = widths.gather(0, (3 * draw[4]).long().expand_as(line)[None])[0]
+    flat = torch.lerp(_channels_first(seen.albedo) * alpha, rgb, 0.5 * draw[5])
+    flat = torch.where((line > 0) & (draw[0] < OUTLINE), 0.12 * flat, flat)
     rgb = torch.where(draw[1] < FLAT_SHARE, flat, rgb)
     exponent = torch.exp(GAMMA * (2 * draw[2] - 1))
     rgb = torch.where(draw[3] < EXPOSED_SHARE, alpha * (rgb / alpha.clamp(min=1 / 255)).clamp(0, 1) ** exponent, rgb)

@@ -16,7 +16,7 @@ from pathlib import Path
 import click
 import torch
 
-from genesis_server.mini.autoencoder_training import train_autoencoders
+from genesis_server.mini.autoencoder_training import refine_decoders, train_autoencoders
 from genesis_server.mini.card import write_card
 from genesis_server.mini.config import Sizes
 from genesis_server.mini.evaluate import evaluate, format_table, write_report
@@ -37,15 +37,16 @@ PHASES: dict[str, tuple[Callable[[Run, float], None], float]] = {
     "structure_flow": (train_structure_flow, 8.5),
     "structure_refinement": (refine_structure_flow, 9.0),
     "autoencoders": (train_autoencoders, 8.0),
+    "decoders": (refine_decoders, 4.0),
     "latent_flows": (train_latent_flows, 9.0),
 }
 GROUPS = {
     "all": tuple(PHASES),
     "structure": ("structure_autoencoder", "structure_flow"),
     "refinement": ("structure_refinement",),
-    "autoencoders": ("autoencoders",),
     "flows": ("latent_flows",),
     "package": (),
+    **{phase: (phase,) for phase in PHASES},
 }
 
 
