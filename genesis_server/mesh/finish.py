@@ -30,7 +30,6 @@ from genesis_server.mesh.repair import (
     weld,
 )
 from genesis_server.mesh.simplify import FACES_MIN, simplify, without_slivers
-from genesis_server.mesh.smooth import smooth
 from genesis_server.protocol.errors import ErrorCode, GenesisError
 
 TOLERANCE = 0.02  # by which a face target may be missed
@@ -48,8 +47,8 @@ _SURPLUS = 3.0  # faces of the first of these grids, in targets
 def finish_mesh(
     mesh: Mesh,
     faces: int,
-    smoothing: int = 0,
     *,
+    closed: bool = False,
     remesh: bool = False,
     solid: bool = False,
     resolution: int | None = None,
@@ -64,8 +63,7 @@ def finish_mesh(
     Args:
         mesh: as `extract_mesh` returns it; winding and unused vertices do not matter.
         faces: face target, at least 4.
-        smoothing: rounds of `smooth` before simplification. 0 suits exact dual vertices; 5 takes the tremble out of a small
-            network's surface.
+        closed: the mesh is one already, clean and wound outward, as `enclosed_surface` makes it: nothing to repair or remesh.
         remesh: the surface is made anew on a grid: one closed outer skin, holes closed, voids gone; sheets stay, as slabs of
             a tenth of a cell.
         solid: as `remesh`, and what encloses nothing becomes one cell thick: for printing and booleans.
@@ -82,18 +80,17 @@ def finish_mesh(
         )
     if not torch.isfinite(mesh.vertices).all():
         raise GenesisError(ErrorCode.BAD_MESH, "The mesh has vertices that are not finite.", "Generate the shape again.")
-    mesh = repair(mesh)
+    mesh = clean_faces(mesh) if closed else repair(mesh)
     if len(mesh.faces) == 0:
         raise GenesisError(ErrorCode.BAD_MESH, "The mesh has no face with an area.", "Generate the shape with another seed.")
     check()
-    mesh = smooth(mesh, smoothing)
-    if remesh or solid:
+    if (remesh or solid) and not closed:
         anew = remesh_surface(mesh, resolution or _resolution_of(mesh), _SOLID_THICKNESS if solid else THICKNESS)
         if len(anew.faces):
             mesh = without_slivers(keep_faces(anew, drop_dust(anew, agreeing_links(anew))))
         check()
     mesh = _to_target(mesh, faces, check)
-    if not (remesh or solid):  # a closed surface stays closed
+    if not (remesh or solid or closed):  # a closed surface stays closed
         mesh = keep_faces(mesh, first_of_duplicates(weld(mesh).faces))
     return part_touching(mesh)
 

@@ -23,6 +23,7 @@ from genesis_server.bake.unwrap import unwrap
 from genesis_server.bake.unwrapped import UnwrappedMesh
 from genesis_server.mesh.finish import finish_mesh
 from genesis_server.mesh.mesh import Mesh
+from genesis_server.ovoxel.enclose import enclosed_surface
 from genesis_server.ovoxel.extract import extract_mesh
 from genesis_server.ovoxel.voxels import OVoxel
 from genesis_server.ovoxel.vxz import read_vxz
@@ -84,19 +85,24 @@ def bake_voxels(
     _check_values(voxels)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
 
-    def meshed(device: str) -> tuple[Mesh, Mesh | None]:
-        detailed = extract_mesh(_moved(voxels, device))
+    def meshed(device: str) -> tuple[int, Mesh, Mesh | None]:
+        here = _moved(voxels, device)
+        raw = extract_mesh(here)
         progress.check()
-        return detailed, None if levels else _finished(detailed, settings, voxels.resolution, progress)
+        enclosed = enclosed_surface(here)
+        progress.check()
+        detailed = enclosed or raw
+        finished = None if levels else _finished(detailed, settings, voxels.resolution, enclosed is not None, progress)
+        return len(raw.faces), detailed, finished
 
     def textured(device: str) -> Baked:
         here, surface = _moved(voxels, device), _mesh_moved(detailed, device)
         done = [_level_moved(level, device) for level in levels] or _unwrapped(_mesh_moved(mesh, device), settings, progress)
         progress.check()
         material = bake_textures(done[0], surface, here, settings, partial(progress.step, "bake"))
-        return Baked(done, material, len(detailed.faces))
+        return Baked(done, material, extracted)
 
-    (detailed, mesh), device = _where_it_fits(meshed, device, partial(progress.note, "mesh"))
+    (extracted, detailed, mesh), device = _where_it_fits(meshed, device, partial(progress.note, "mesh"))
     progress.finished("mesh")
     progress.started("bake")
     return _where_it_fits(textured, device, partial(progress.note, "bake"))[0]
@@ -140,10 +146,11 @@ def _from_glb(model: GlbModel) -> UnwrappedMesh:
     return UnwrappedMesh(vertices, faces, normals, uvs, tangents, number, torch.zeros(len(faces), dtype=torch.int32))
 
 
-def _finished(detailed: Mesh, settings: BakeSettings, resolution: int, progress: Progress) -> Mesh:
+def _finished(detailed: Mesh, settings: BakeSettings, resolution: int, closed: bool, progress: Progress) -> Mesh:
     return finish_mesh(
         detailed,
         settings.faces,
+        closed=closed,
         remesh=settings.remesh,
         solid=settings.solid,
         resolution=resolution,

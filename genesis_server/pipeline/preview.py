@@ -9,6 +9,7 @@ import torch
 from genesis_server.mesh.mesh import Mesh
 from genesis_server.mesh.simplify import simplify
 from genesis_server.networks.dual_grid_vae import DualGridVoxels
+from genesis_server.ovoxel.enclose import enclosed_surface
 from genesis_server.ovoxel.extract import extract_mesh
 from genesis_server.ovoxel.voxels import OVoxel
 from genesis_server.pipeline.latents import Structure
@@ -41,7 +42,7 @@ def mesh_preview(voxels: DualGridVoxels, resolution: int) -> Preview | None:
         voxels.quad_lerp[first].float(),
     )
     try:
-        mesh = light_mesh(extract_mesh(bare))
+        mesh = light_mesh(enclosed_surface(bare) or extract_mesh(bare))
     except GenesisError:
         return None  # the stage that needs a surface says so
     vertices, faces = mesh.vertices.cpu().numpy(), mesh.faces.cpu().numpy()

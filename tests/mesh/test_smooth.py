@@ -4,7 +4,7 @@
 import numpy as np
 import torch
 
-from genesis_server.mesh.finish import finish_mesh, repair
+from genesis_server.mesh.finish import repair
 from genesis_server.mesh.mesh import Mesh
 from genesis_server.mesh.normals import face_normals
 from genesis_server.mesh.smooth import smooth
@@ -37,8 +37,3 @@ def test_an_exact_surface_and_its_edges_stay():
 def test_no_rounds_change_nothing():
     mesh = Mesh(torch.eye(3), torch.tensor([[0, 1, 2]], dtype=torch.int32))
     assert smooth(mesh, 0) is mesh
-
-
-def test_finishing_can_smooth():
-    raw = extract_mesh(spoil(voxelize(sphere(), 48)))
-    assert roughness(finish_mesh(raw, 5000, smoothing=5)) < roughness(finish_mesh(raw, 5000))
