@@ -24,8 +24,8 @@ from genesis_server.pipeline.bake import bake_voxels, layout_settings, read_leve
 from genesis_server.pipeline.conditioning import Conditioning, encode
 from genesis_server.pipeline.cutout import cut_out, on_ground
 from genesis_server.pipeline.decode import decode, decode_shape
-from genesis_server.pipeline.latents import Latent, Sampling, Structure, seeded
-from genesis_server.pipeline.memory import BAKE_BYTES_PER_VOXEL, OUT_OF_MEMORY_NOTE, retry_smaller
+from genesis_server.pipeline.latents import Latent, Sampling, Structure, seeded, stage_sampling
+from genesis_server.pipeline.memory import BAKE_BYTES_PER_VOXEL, EXACT, OUT_OF_MEMORY_NOTE, retry_smaller
 from genesis_server.pipeline.model import ENCODER, Model
 from genesis_server.pipeline.picture import load_picture
 from genesis_server.pipeline.plan import Plan
@@ -37,12 +37,11 @@ from genesis_server.pipeline.texture import sample_texture
 from genesis_server.protocol.errors import ErrorCode, GenesisError
 from genesis_server.protocol.events import Event
 from genesis_server.protocol.messages import Preview
-from genesis_server.protocol.parameters import GenerateSettings, SamplerSettings
+from genesis_server.protocol.parameters import GenerateSettings
 from genesis_server.report.render import render_thumbnail
 
 STAGES = ("cutout", "structure", "shape", "texture", "voxels", "mesh")
 STRUCTURE_FILE, SHAPE_FILE, TEXTURE_FILE = "structure.safetensors", "shape.safetensors", "texture.safetensors"
-EXACT = "float32"  # of `GenerateSettings.texture_precision`
 VOXELS_FILE, MODEL_FILE, THUMBNAIL_FILE = "ovoxel.vxz", "model.glb", "thumbnail.png"
 
 
@@ -122,6 +121,7 @@ def wanted_keys(asset: Asset, model: Model | None) -> dict[str, str]:
                 "seed": settings.seed,
                 "resolution": settings.resolution,
                 "multi_view": settings.multi_view if len(pictures) > 1 else "",
+                **({"fast": True} if settings.fast else {}),
                 **settings.structure.overrides(),
             },
             "shape": settings.shape.overrides(),
@@ -213,9 +213,7 @@ class _Generation:
 
     def _sample_structure(self, writer: StageWriter) -> None:
         self._generator = seeded(self.settings.seed)
-        self._structure = sample_structure(
-            self.model, self.plan, self._tokens(), self._generator, self._sampling("structure", self.settings.structure)
-        )
+        self._structure = sample_structure(self.model, self.plan, self._tokens(), self._generator, self._sampling("structure"))
         notes = {"resolution": str(self._structure.resolution)}
         save_tensors(writer.file(STRUCTURE_FILE), {"coords": self._structure.coords}, notes)
         writer.statistics.update(cells=len(self._structure.coords), resolution=self._structure.resolution)
@@ -231,7 +229,7 @@ class _Generation:
             structure,
             self._tokens(),
             self._generator,
-            self._sampling("shape", self.settings.shape),
+            self._sampling("shape"),
         )
         _save_latent(self._shape, writer, SHAPE_FILE)
         if self._shape.resolution < self.plan.resolution:
@@ -246,8 +244,7 @@ class _Generation:
             shape,
             self._tokens(),
             self._texture_generator(shape),
-            self._sampling("texture", self.settings.texture),
-            self.settings.texture_precision == EXACT,
+            self._sampling("texture"),
         )
         _save_latent(self._texture, writer, TEXTURE_FILE)
 
@@ -288,9 +285,8 @@ class _Generation:
         except GenesisError:
             return []  # it is made anew
 
-    def _sampling(self, stage: str, chosen: SamplerSettings) -> Sampling:
-        parameters = self.model.config.samplers[stage].replace(chosen.overrides())
-        return Sampling(parameters, self.settings.multi_view, partial(self.progress.step, stage))
+    def _sampling(self, stage: str) -> Sampling:
+        return stage_sampling(self.model.config, self.settings, stage, partial(self.progress.step, stage))
 
     def _tokens(self) -> list[Conditioning]:
         """Image tokens at every picture size of the plan, made when the first sampled stage asks."""

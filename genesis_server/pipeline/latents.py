@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,13 +12,15 @@ import torch
 from torch import Tensor
 
 from genesis_server.pipeline.conditioning import Conditioning
-from genesis_server.pipeline.memory import Work
+from genesis_server.pipeline.memory import EXACT, FAST, PUBLISHED, Work
 from genesis_server.pipeline.samplers import STOCHASTIC, OnStep, SamplerParameters, sample_flow
 from genesis_server.pipeline.velocity import PAIRED_TOKENS, NetworkVelocity
 from genesis_server.sparse.tensor import Level
 
 if TYPE_CHECKING:
+    from genesis_server.pipeline.config import ModelConfig
     from genesis_server.pipeline.model import Use
+    from genesis_server.protocol.parameters import GenerateSettings
 
 
 @dataclass(frozen=True)
@@ -56,18 +59,34 @@ class Sampling:
         parameters: of the stage's sampler.
         multi_view: `stochastic` or `multidiffusion`.
         on_step: told of every step; may raise to stop.
+        precision: of the network (`pipeline.model`).
     """
 
     parameters: SamplerParameters
     multi_view: str = STOCHASTIC
     on_step: OnStep | None = None
+    precision: str = PUBLISHED
 
     def part(self, index: int, count: int) -> Sampling:
         """The same for run `index` of `count` of one stage, its steps counted through."""
         if self.on_step is None or count == 1:
             return self
         tell = self.on_step
-        return Sampling(self.parameters, self.multi_view, lambda step, steps: tell(index * steps + step, count * steps))
+        return dataclasses.replace(self, on_step=lambda step, steps: tell(index * steps + step, count * steps))
+
+
+def stage_sampling(config: ModelConfig, settings: GenerateSettings, stage: str, on_step: OnStep) -> Sampling:
+    """How an asset's settings want a stage sampled.
+
+    Fast, structure keeps its steps: it takes the least time, and its cells decide everything after it.
+    """
+    parameters = config.samplers[stage].replace(getattr(settings, stage).overrides())
+    if settings.fast and stage != "structure":
+        parameters = parameters.replace({"merge_late": True})
+    precision = FAST if settings.fast else PUBLISHED
+    if stage == "texture" and settings.texture_precision == EXACT:
+        precision = EXACT
+    return Sampling(parameters, settings.multi_view, on_step, precision)
 
 
 def seeded(seed: int) -> torch.Generator:

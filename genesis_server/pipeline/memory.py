@@ -20,6 +20,7 @@ import torch
 
 from genesis_server.protocol.errors import ErrorCode, GenesisError, Remedy
 
+PUBLISHED, EXACT, FAST = "auto", "float32", "fast"  # how exactly a flow network computes; the middle one in float32
 BUDGET_VARIABLE = "GENESIS_VRAM_BUDGET"
 MARGIN = 600 << 20  # of free memory that is left to others: the desktop, the driver, what Blender draws with
 OVERHEAD = 250 << 20  # workspaces of matrix and attention libraries, fragments
@@ -78,15 +79,22 @@ class Network:
     args: Mapping[str, Any]
     weights: int
     scale: int = 1  # bytes of a value over those of half precision
+    float8: bool = False  # the large matrices of a flow's blocks have one byte a value
 
     def doubled(self) -> Network:
         """The same in float32."""
         return Network(self.args, 2 * self.weights, 2 * self.scale)
 
+    def in_float8(self) -> Network:
+        """The same with 8-bit products."""
+        c, hidden, blocks = _widths(self.args)
+        return Network(self.args, self.weights - blocks * (6 * c * c + 2 * c * hidden), self.scale, True)
+
     def peak(self, rung: Rung, work: Work) -> int:
         """Bytes at its widest moment, other networks not counted."""
         if "num_heads" in self.args or "num_head_channels" in self.args:
-            return _flow_weights(self, rung) + self.scale * _flow_work(self.args, rung, work)
+            rounded = work.tokens * work.passes * _widths(self.args)[1] if self.float8 else 0
+            return _flow_weights(self, rung) + self.scale * _flow_work(self.args, rung, work) + rounded
         if "up_block_type" in self.args:
             return self.weights + _decoder_work(self.args, rung, work)
         return self.weights + _OTHER_WORK
@@ -223,9 +231,8 @@ def _flow_weights(network: Network, rung: Rung) -> int:
     if not rung.stream:
         return network.weights
     c, hidden, blocks = _widths(network.args)
-    passing = (
-        2 * network.scale * (5 * c * c + 2 * c * hidden)
-    )  # of one block, in half precision: qkv, both outputs less one, query, MLP
+    value = 1 if network.float8 else 2 * network.scale
+    passing = value * (5 * c * c + 2 * c * hidden)  # of one block: qkv, both outputs less one, query, MLP
     return max(network.weights - blocks * passing, 0) + 2 * passing
 
 

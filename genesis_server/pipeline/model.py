@@ -29,6 +29,7 @@ from genesis_server.hub.locate import (
     missing,
     open_source,
 )
+from genesis_server.networks.float8 import use_float8
 from genesis_server.networks.registry import load_checkpoint
 from genesis_server.networks.residence import HostCopy
 from genesis_server.pipeline.background import BackgroundRemover, NetworkRemover, PlainRemover, Removal
@@ -36,7 +37,10 @@ from genesis_server.pipeline.config import CONFIG_FILE, TEXTURING_CONFIG_FILE, M
 from genesis_server.pipeline.device import choose_device
 from genesis_server.pipeline.memory import (
     BUDGET_VARIABLE,
+    EXACT,
+    FAST,
     LADDER,
+    PUBLISHED,
     MemoryPlan,
     Network,
     Rung,
@@ -47,6 +51,7 @@ from genesis_server.pipeline.memory import (
 from genesis_server.pipeline.plan import MAX_TOKENS, Plan, TexturePlan, make_plan, make_texture_plan, pipeline_types
 from genesis_server.pipeline.velocity import PAIRED_TOKENS
 from genesis_server.protocol.errors import ErrorCode, GenesisError, Remedy
+from native_ext.float8_product import has_float8
 
 ENCODER, ENCODER_FILES = "image_cond_model", ("config.json", "model.safetensors")
 STRUCTURE_FLOW, STRUCTURE_DECODER = "sparse_structure_flow_model", "sparse_structure_decoder"
@@ -193,18 +198,16 @@ class Model:
         return peak
 
     @contextmanager
-    def use(self, role: str, work: Work | None = None, exact: bool = False) -> Iterator[Use]:
+    def use(self, role: str, work: Work | None = None, precision: str = PUBLISHED) -> Iterator[Use]:
         """A role's network on the device, for the length of a `with` block, and how it is to be run.
 
         Args:
             work: what it is about to do; None for little.
-            exact: in float32 throughout, where a GPU would use half precision.
+            precision: of a flow network on a GPU: PUBLISHED, EXACT (float32), or FAST (8-bit products, where it has them).
         """
         if role not in self._loaders:
             raise GenesisError(ErrorCode.BAD_MODEL, f"The model has no {role}.", f"It has {', '.join(self._loaders)}.")
-        load = self._loaders[role]
-        if exact and self.device.type == "cuda":
-            role, load = self._exact_variant(role), partial(load, dtype=torch.float32)
+        role, load = self._variant(role, precision)
         if self.device.type != "cuda":
             if role not in self._loaded:
                 self._loaded[role] = load(self.device)
@@ -213,7 +216,7 @@ class Model:
         planned = work is not None and self.memory.knows(role)
         rung = self.memory.rung(role, work) if planned else LADDER[min(self.memory.floor, 1)]
         if role not in self._loaded:
-            self._loaded[role] = load(self.device if rung.resident else torch.device("cpu"))
+            self._loaded[role] = load(self.device if rung.resident or precision == FAST else torch.device("cpu"))
         network = self._loaded[role]
         if rung.resident and role not in self._copies:
             yield Use(network, rung)
@@ -249,12 +252,18 @@ class Model:
                 self._host_copy(role)
         torch.cuda.empty_cache()
 
-    def _exact_variant(self, role: str) -> str:
-        """Name under which a network in float32 is kept and counted: everything of it has twice the size."""
-        name = f"{role} float32"
+    def _variant(self, role: str, precision: str) -> tuple[str, Loader]:
+        """Name under which a network in some precision is kept and counted, and how it is loaded."""
+        load = self._loaders[role]
+        if self.device.type != "cuda" or precision == PUBLISHED or (precision == FAST and not has_float8(self.device)):
+            return role, load
+        name = f"{role} {precision}"
         if self.memory.knows(role):
-            self.memory.add(name, self.memory.network(role).doubled())
-        return name
+            known = self.memory.network(role)
+            self.memory.add(name, known.doubled() if precision == EXACT else known.in_float8())
+        if precision == EXACT:
+            return name, partial(load, dtype=torch.float32)
+        return name, lambda device: use_float8(load(device))
 
     def _use_on_host(self, network: nn.Module) -> Iterator[Use]:
         if not self.low_vram:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genesis_server.pipeline.flow import FlowProcess, network_time, time_schedule
+from genesis_server.pipeline.flow import FlowProcess, merge_late, network_time, time_schedule
 from genesis_server.protocol.errors import ErrorCode, GenesisError
 
 Tokens = Any  # what the velocity function understands: tensors [B, L, D], or keys and values made of them
@@ -38,6 +38,7 @@ class SamplerParameters:
         guidance_strength: 1 ignores the negative conditioning, 0 the positive one.
         guidance_rescale: share of the guided prediction that is rescaled to the contrast of the unguided one.
         guidance_interval: both ends inclusive; outside, strength 1.
+        merge_late: take late steps two at a time (`pipeline.flow.merge_late`).
     """
 
     sigma_min: float = 1e-5
@@ -46,6 +47,7 @@ class SamplerParameters:
     guidance_strength: float = 3.0
     guidance_rescale: float = 0.0
     guidance_interval: tuple[float, float] = (0.0, 1.0)
+    merge_late: bool = False
 
     @classmethod
     def from_config(cls, name: str, args: Mapping[str, Any], params: Mapping[str, Any]) -> SamplerParameters:
@@ -61,7 +63,7 @@ class SamplerParameters:
         }
         if name not in rules:
             raise GenesisError(ErrorCode.BAD_MODEL, f"The model asks for the sampler {name!r}.", f"Known: {', '.join(rules)}.")
-        known = {item.name for item in dataclasses.fields(cls)}
+        known = {item.name for item in dataclasses.fields(cls)} - {"merge_late"}
         values = {**args, **params}
         if unknown := sorted(set(values) - known):
             raise GenesisError(
@@ -110,11 +112,13 @@ def flow_steps(
     """
     process, p = FlowProcess(parameters.sigma_min), parameters
     times = time_schedule(p.steps, p.rescale_t)
+    times = merge_late(times) if p.merge_late else times
+    steps = len(times) - 1
     x, objects = noise, len(noise) if samples is None else len(samples)
     for i, (t, t_next) in enumerate(zip(times[:-1], times[1:], strict=True)):
         if on_step:
             _wait_for(x)  # steps are only queued until here: a report, or a cancellation, is about finished ones
-            on_step(i, p.steps)
+            on_step(i, steps)
         time = network_time(t, objects, noise.device)
         chosen = views if multi_view == MULTIDIFFUSION else [views[i % len(views)]]
         v = _guided(velocity, process, x, t, time, chosen, negative, p, samples, both)
@@ -123,7 +127,7 @@ def flow_steps(
         yield FlowStep(x, prediction)
     if on_step:
         _wait_for(x)
-        on_step(p.steps, p.steps)
+        on_step(steps, steps)
 
 
 def sample_flow(*args: Any, **keywords: Any) -> Tensor:

@@ -82,7 +82,7 @@ def _sample_pass(
 ) -> Tensor:
     noise = draw_noise(generator, len(coords), model.architecture(item.role)["in_channels"]).to(model.device)
     conditioning = pick(conditionings, item.image_size)
-    with model.use(item.role, flow_work(len(coords), conditioning)) as used:
+    with model.use(item.role, flow_work(len(coords), conditioning), sampling.precision) as used:
         normalised = run_sampler(used, noise, conditioning, sampling, Level(coords))
     return model.config.shape.undo(normalised)
 

@@ -30,7 +30,8 @@ def sample_structure(
     """
     noise = structure_noise(model, generator, samples).to(model.device)
     conditioning = pick(conditionings, plan.structure_size)
-    with model.use(STRUCTURE_FLOW, flow_work(noise[0, 0].numel() * samples, conditioning)) as used:
+    work = flow_work(noise[0, 0].numel() * samples, conditioning)
+    with model.use(STRUCTURE_FLOW, work, sampling.precision) as used:
         latent = run_sampler(used, noise, conditioning, sampling)
     with model.network(STRUCTURE_DECODER) as decoder, torch.inference_mode():
         occupied = _pool(decoder(latent)[:, 0] > 0, plan.grid)

@@ -21,19 +21,14 @@ def sample_texture(
     conditionings: Sequence[Conditioning],
     generator: torch.Generator,
     sampling: Sampling,
-    exact: bool = False,
 ) -> Latent:
-    """Sample the texture latent, row for row on `shape`, which the network sees normalised beside the noise.
-
-    Args:
-        exact: in float32 also on a GPU.
-    """
+    """Sample the texture latent, row for row on `shape`, which the network sees normalised beside the noise."""
     item = plan.texture
     known = model.config.shape.apply(shape.feats.to(model.device))
     channels = model.architecture(item.role)["in_channels"] - known.shape[1]
     noise = draw_noise(generator, len(known), channels).to(model.device)
     level = Level(shape.coords.to(model.device))
     conditioning = pick(conditionings, item.image_size)
-    with model.use(item.role, flow_work(len(known), conditioning), exact) as used:
+    with model.use(item.role, flow_work(len(known), conditioning), sampling.precision) as used:
         normalised = run_sampler(used, noise, conditioning, sampling, level, known)
     return Latent(level.coords, model.config.texture.undo(normalised), shape.resolution)

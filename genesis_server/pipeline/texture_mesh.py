@@ -28,7 +28,7 @@ from genesis_server.ovoxel.vxz import read_vxz, write_vxz
 from genesis_server.pipeline.conditioning import Conditioning, encode
 from genesis_server.pipeline.cutout import cut_out, on_ground
 from genesis_server.pipeline.encode_mesh import decode_texture, encode_shape
-from genesis_server.pipeline.latents import Latent, Sampling, seeded
+from genesis_server.pipeline.latents import Latent, seeded, stage_sampling
 from genesis_server.pipeline.memory import OUT_OF_MEMORY_NOTE, retry_smaller
 from genesis_server.pipeline.mesh_surface import MeshSurface
 from genesis_server.pipeline.model import ENCODER, Model
@@ -172,6 +172,7 @@ class _Texturing:
                 "shape": {"model": self.model.identity, "resolution": self.plan.resolution},
                 "texture": {
                     "precision": settings.texture_precision,
+                    **({"fast": True} if settings.fast else {}),
                     "seed": self._seed(),
                     "multi_view": settings.multi_view,
                     **settings.texture.overrides(),
@@ -200,13 +201,8 @@ class _Texturing:
 
     def _sample(self, writer: StageWriter) -> None:
         shape = self._shape or _load(self.asset, SHAPE_FILE)
-        sampling = Sampling(
-            self.model.config.samplers["texture"].replace(self.settings.texture.overrides()),
-            self.settings.multi_view,
-            partial(self.progress.step, "texture"),
-        )
-        exact = self.settings.texture_precision == "float32"
-        texture = sample_texture(self.model, self.plan, shape, [self._tokens()], seeded(self._seed()), sampling, exact)
+        sampling = stage_sampling(self.model.config, self.settings, "texture", partial(self.progress.step, "texture"))
+        texture = sample_texture(self.model, self.plan, shape, [self._tokens()], seeded(self._seed()), sampling)
         _save(texture, writer, TEXTURE_FILE)
 
     def _decode(self, writer: StageWriter) -> None:

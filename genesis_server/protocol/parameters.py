@@ -113,6 +113,9 @@ class GenerateSettings:
         ("auto", "float32"),
         "Precision of the texture stage on a GPU: float32 gives slightly truer colours, slower and with twice the memory",
     )
+    fast: bool = _switch(
+        False, "Trade a little exactness for speed: late steps two at a time, and 8-bit products on GPUs that have them"
+    )
     structure: SamplerSettings = SamplerSettings()
     shape: SamplerSettings = SamplerSettings()
     texture: SamplerSettings = SamplerSettings()

@@ -29,7 +29,7 @@ FAILED, BAD_USAGE = 1, 2
 
 @pytest.fixture(autouse=True)
 def no_network_is_loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def refuse(model: Model, role: str, work: object = None, exact: bool = False) -> None:
+    def refuse(model: Model, role: str, work: object = None, precision: str = "auto") -> None:
         raise AssertionError(f"{role} was loaded before the input had been looked at")
 
     monkeypatch.setattr(Model, "use", refuse)

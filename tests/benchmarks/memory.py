@@ -179,14 +179,14 @@ class Watched(Model):
     uses: list[dict[str, Any]]
 
     @contextmanager
-    def use(self, role: str, work: Work | None = None, exact: bool = False) -> Iterator[Any]:
+    def use(self, role: str, work: Work | None = None, precision: str = "auto") -> Iterator[Any]:
         """See `Model.use`."""
         cuda = self.device.type == "cuda"
         if cuda:
             torch.cuda.synchronize()
             torch.cuda.reset_peak_memory_stats()
         start = time.perf_counter()
-        with super().use(role, work, exact) as used:
+        with super().use(role, work, precision) as used:
             yield used
             if cuda:
                 torch.cuda.synchronize()

@@ -10,9 +10,10 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor, nn
 
+from genesis_server.networks.float8 import use_float8
 from genesis_server.pipeline.velocity import NetworkVelocity
 from genesis_server.sparse.tensor import Level, SparseTensor
-from native_ext import head_norm, residual_norm
+from native_ext import float8_product, head_norm, residual_norm
 from native_ext.child_skip import add_child_skip_
 from native_ext.fast import plain
 from native_ext.neighbours import neighbour_table, refine_neighbours
@@ -43,6 +44,7 @@ def check(bench: Bench, quick: bool = False) -> bool:
             traceback.print_exc(limit=-3)
 
     guarded(lambda: _check_orders(bench, compare))
+    guarded(lambda: _check_float8(bench, compare))
     if quick:
         guarded(lambda: _check_flows(bench, torch.bfloat16, 1e-2, compare))
         guarded(lambda: _check_decoders(bench, torch.float16, 3e-3, compare))
@@ -119,6 +121,35 @@ def _check_orders(bench: Bench, compare: Callable[..., None]) -> None:
     with plain():
         slow = refine_neighbours(table, parent, child)
     compare("refined neighbours", refine_neighbours(table, parent, child).float(), slow.float(), 0.0)
+
+
+def _check_float8(bench: Bench, compare: Callable[..., None]) -> None:
+    """Rounded rows to the bit, and a product of rounded operands in one way and the other."""
+    seed_everything()
+    near = 5e-3 if bench.device.type == "cuda" else 6e-2  # the interpreter cuts bits off where the device rounds
+    weight, bias = torch.randn(64, 192, device=bench.device), torch.randn(64, device=bench.device).bfloat16()
+    for gelu in (False, True):
+        x = torch.randn(333, 192, device=bench.device).bfloat16()
+        with plain():
+            slow, scale = float8_product.quantize_rows(x, gelu)
+            operand = float8_product.quantize_rows(weight)
+        fast = float8_product.quantize_rows(x, gelu)
+        name = "rows in 8 bits" + (" of GELU" if gelu else "")
+        compare(name, fast[0].float() * fast[1], slow.float() * scale, near)
+        exact = torch.addmm(bias.float(), slow.float() * scale, (operand[0].float() * operand[1]).t())
+        compare(f"product of {name}", float8_product.product(*fast, *operand, bias), exact, max(near, 1e-2))
+    args = bench.flow | {"num_blocks": 2, "in_channels": 32, "out_channels": 32}
+    network = random_network({"name": "SLatFlowModel", "args": args}, bench.device, torch.bfloat16)
+    level, t = Level(bench.cells(bench.size(3000))), torch.tensor([700.0], device=bench.device)
+    x, tokens = torch.randn(len(level.coords), 32, device=bench.device), bench.tokens(1029)[0]
+    velocity = NetworkVelocity(network, level)
+    exact = velocity(x, t, tokens)
+    use_float8(network)
+    with plain():
+        slow = velocity(x, t, tokens)
+    fast = velocity(x, t, tokens)
+    compare("flow in 8 bits, kernels", fast, slow, max(near, 3e-2))
+    compare("flow in 8 bits against bfloat16", fast, exact, 2e-1)
 
 
 def _check_row_mlp(bench: Bench, dtype: torch.dtype, limit: float, compare: Callable[..., None]) -> None:

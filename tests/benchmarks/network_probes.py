@@ -3,14 +3,18 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import Tensor, nn
 
+from genesis_server.networks.float8 import use_float8
+from genesis_server.pipeline.samplers import sample_flow
 from genesis_server.pipeline.velocity import NetworkVelocity
 from genesis_server.sparse.resample import subdivide
 from genesis_server.sparse.tensor import Level, SparseTensor
 from native_ext.tap_order import order_by_taps
-from tests.benchmarks.network_bench import Bench, sparse_state
+from tests.benchmarks.network_bench import SAMPLERS, Bench, relative, sparse_state
 
 
 def row_attention(bench: Bench) -> None:
@@ -76,6 +80,30 @@ def row_profile(bench: Bench) -> None:
         print(f"profile {name}: {total / 1e3:.1f} ms on the device, {span / 1e3:.1f} with the gaps", flush=True)
         for kernel, each in sorted(times.items(), key=lambda item: -sum(item[1]))[:12]:
             print(f"   {sum(each) / 1e3 / repeats:8.2f} ms {len(each) // repeats:5d} x  {kernel[:90]}", flush=True)
+
+
+def row_fast(bench: Bench) -> None:
+    """The `fast` mode against the published precision: 8-bit products in one pass, then a whole shape with joined steps."""
+    t, network = torch.tensor([500.0], device=bench.device), bench.shape_flow
+    image, nothing = (network.project_context(tokens) for tokens in bench.tokens(4101))
+    little = [network.project_context(tokens) for tokens in bench.tokens(1029)]
+    small, cells = sparse_state(bench, network, 6046)
+    large, rows = sparse_state(bench, network, 28672)
+    eighth = use_float8(copy.deepcopy(network))
+    pair = NetworkVelocity(eighth, small._level)
+    alone = NetworkVelocity(eighth, large._level)
+    for name, slow, quick in (
+        ("fast6k", lambda: torch.cat(small.both(cells, t, *little)), lambda: torch.cat(pair.both(cells, t, *little))),
+        ("fast28k", lambda: large(rows, t, image), lambda: alone(rows, t, image)),
+    ):
+        before, error = bench.seconds(slow, 3), relative(quick(), slow())
+        bench.report(name, bench.seconds(quick, 3), bf16_ms=1e3 * before, relative=error)
+    joined = SAMPLERS["shape"].replace({"merge_late": True})
+
+    def run() -> None:
+        sample_flow(alone, rows, [image], nothing, joined, large._level.slices)
+
+    bench.report("fast1024", bench.seconds(run, 1, 0), passes=14)
 
 
 def row_products(bench: Bench) -> None:

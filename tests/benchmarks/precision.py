@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from genesis_server.networks.float8 import use_float8
 from genesis_server.networks.registry import load_checkpoint
 from genesis_server.pipeline.conditioning import Conditioning, encode
 from genesis_server.pipeline.cutout import cut_out, on_ground
@@ -32,7 +33,8 @@ from genesis_server.sparse.tensor import SparseTensor
 
 ROOT = Path(__file__).resolve().parents[2]
 PICTURES = ("cupcake", "chair", "barrel", "teddy_bear", "cactus", "stone_lantern")
-FLOW_MODES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+FLOAT8 = "8-bit products"
+FLOW_MODES = {"bfloat16": torch.bfloat16, "float16": torch.float16, FLOAT8: FLOAT8}
 
 
 class Run:
@@ -40,15 +42,16 @@ class Run:
 
     def __init__(self, model: Model, picture: Path) -> None:
         self.model, self.plan = model, model.plan()
+        self.joined = False  # late steps, as in the fast mode
         cutout = cut_out(load_picture(picture), "auto", model.remover()).picture
         cutout = on_ground(cutout, model.config.framing.ground)
         with model.network(ENCODER) as encoder:
             self.encoder = encoder
             self.picture = cutout
-            self.tokens = [encode(encoder, [cutout], size) for size in self.plan.image_sizes]
+            self.tokens = [encode(encoder, [cutout], size, model.config.framing) for size in self.plan.image_sizes]
 
     def sampling(self, stage: str) -> Sampling:
-        return Sampling(self.model.config.samplers[stage])
+        return Sampling(self.model.config.samplers[stage].replace({"merge_late": self.joined}))
 
     def structure(self) -> Structure:
         return sample_structure(self.model, self.plan, self.tokens, seeded(0), self.sampling("structure"))
@@ -68,8 +71,8 @@ class Run:
         return voxels.coords, colours
 
 
-def in_precision(model: Model, role: str, dtype: torch.dtype) -> Any:
-    """A network of the model in another precision for a `with` block."""
+def in_precision(model: Model, role: str, dtype: torch.dtype | str) -> Any:
+    """A network of the model in another precision for a `with` block; FLOAT8 as the fast mode's GPUs have it."""
 
     class Swap:
         def __enter__(self) -> None:
@@ -82,8 +85,10 @@ def in_precision(model: Model, role: str, dtype: torch.dtype) -> Any:
     return Swap()
 
 
-def reload(model: Model, role: str, dtype: torch.dtype) -> nn.Module:
+def reload(model: Model, role: str, dtype: torch.dtype | str) -> nn.Module:
     (stem,) = model._loaders[role].args
+    if dtype == FLOAT8:
+        return use_float8(load_checkpoint(stem, "cpu", torch.bfloat16))
     return load_checkpoint(stem, "cpu", dtype)
 
 
@@ -131,11 +136,16 @@ def measure(run: Run, table: dict[str, list[tuple[float, ...]]]) -> None:
     with in_precision(model, TEXTURE_DECODER, torch.float16):
         error = (run.decode(shape, texture)[1] - colours)[:, :3].abs() * 255
         table["texture decoder float16: colour, mean and largest"].append((float(error.mean()), float(error.max())))
+    run.joined = True
+    table["shape, late steps joined: relative L2"].append((relative(run.shape(structure).feats, shape.feats),))
+    with in_precision(model, plan.shape[-1].role, FLOAT8):
+        table["shape, fast: relative L2"].append((relative(run.shape(structure).feats, shape.feats),))
+    run.joined = False
     size = plan.image_sizes[-1]
     exact = run.tokens[-1].views[0]
-    for name, dtype in FLOW_MODES.items():
-        with torch.inference_mode(), torch.autocast("cpu", dtype):
-            halved: Conditioning = encode(run.encoder, [run.picture], size)
+    for name in ("bfloat16", "float16"):
+        with torch.inference_mode(), torch.autocast("cpu", FLOW_MODES[name]):
+            halved: Conditioning = encode(run.encoder, [run.picture], size, model.config.framing)
         table[f"image encoder, {name} products: relative L2"].append((relative(halved.views[0], exact),))
     table["tokens rounded to bfloat16, as flows do: relative L2"].append((relative(exact.bfloat16(), exact),))
 

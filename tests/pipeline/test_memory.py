@@ -203,7 +203,7 @@ def test_a_rung_reaches_the_networks(tiny_model: Path, monkeypatch: pytest.Monke
     use, seen = Model.use, []
 
     @contextmanager
-    def tiled(self: Model, role: str, work: Work | None = None, exact: bool = False):
+    def tiled(self: Model, role: str, work: Work | None = None, precision: str = "auto"):
         with use(self, role, work) as used:
             seen.append(work)
             yield used._replace(rung=Rung(tiles=3))

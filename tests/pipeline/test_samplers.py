@@ -4,7 +4,7 @@
 import pytest
 import torch
 
-from genesis_server.pipeline.flow import time_schedule
+from genesis_server.pipeline.flow import merge_late, time_schedule
 from genesis_server.pipeline.samplers import SamplerParameters, flow_steps, sample_flow
 from genesis_server.protocol.errors import ErrorCode, GenesisError
 
@@ -86,3 +86,23 @@ def test_unknown_samplers_and_parameters_of_a_model_are_refused() -> None:
         SamplerParameters.from_config("HeunSampler", {}, {})
     with pytest.raises(GenesisError, match="stepz"):
         SamplerParameters.from_config("FlowEulerSampler", {}, {"stepz": 3})
+
+
+def test_late_steps_are_joined_and_early_ones_kept() -> None:
+    times = time_schedule(12, 3.0)
+    assert merge_late(times) == [times[i] for i in (0, 1, 2, 4, 6, 8, 10, 11, 12)]
+    assert merge_late(times[:7]) == times[:7], "short schedules have nothing to spare"
+
+
+def test_a_sampling_with_joined_steps_counts_them_and_ends_in_the_same_place() -> None:
+    told: list[tuple[int, int]] = []
+    state = sample_flow(
+        lambda x, t, tokens: torch.ones_like(x),
+        torch.zeros(1, 2, 2, 2, 2),
+        [None],
+        None,
+        SamplerParameters(steps=12, guidance_strength=1.0, merge_late=True),
+        on_step=lambda *count: told.append(count),
+    )
+    assert told == [(i, 8) for i in range(9)]
+    torch.testing.assert_close(state, torch.full_like(state, -1.0))
