@@ -13,12 +13,14 @@ import torch
 import warp as wp
 from torch import Tensor
 
+from native_ext.dual_grid_mesh import TIE
 from native_ext.voxel_hash import VoxelHash, find_row
 
 wp.config.log_level = wp.LOG_ERROR
 wp.set_module_options({"enable_backward": False})
 
 _RULES = {"ref": 0, "angle": 1, "weight": 2}
+_TIE = wp.constant(wp.float64(TIE))
 
 
 def dual_grid_faces(
@@ -126,7 +128,7 @@ def _find_quads(
 
 
 @wp.func
-def _alignment(a: wp.vec3, b: wp.vec3, c: wp.vec3, d: wp.vec3, e: wp.vec3, f: wp.vec3) -> float:
+def _alignment(a: wp.vec3d, b: wp.vec3d, c: wp.vec3d, d: wp.vec3d, e: wp.vec3d, f: wp.vec3d) -> wp.float64:
     """Cosine between the normals of two triangles; 0 where one has none."""
     return wp.dot(wp.normalize(wp.cross(b - a, c - a)), wp.normalize(wp.cross(e - d, f - d)))
 
@@ -148,11 +150,11 @@ def _write_faces(
         if o[0] >= 0:
             first = bool(True)
             if rule == 1:
-                p = points[i]
-                q = points[o[0]]
-                r = points[o[1]]
-                s = points[o[2]]
-                first = _alignment(p, q, r, p, r, s) >= _alignment(p, q, s, s, q, r)
+                p = wp.vec3d(points[i])
+                q = wp.vec3d(points[o[0]])
+                r = wp.vec3d(points[o[1]])
+                s = wp.vec3d(points[o[2]])
+                first = _alignment(p, q, r, p, r, s) >= _alignment(p, q, s, s, q, r) - _TIE
             if rule == 2:
                 first = weight[i] * weight[o[1]] > weight[o[0]] * weight[o[2]]
             if first:

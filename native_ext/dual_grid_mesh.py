@@ -21,6 +21,9 @@ _RING = (
 )
 
 
+TIE = 1e-6  # cosines nearer than this are equal: flat quads take diagonal 0-2
+
+
 def dual_grid_quads(coords: Tensor, intersected: Tensor, resolution: int | tuple[int, int, int]) -> Tensor:
     """Quads of all flagged edges whose four cells are active.
 
@@ -57,7 +60,9 @@ def split_quads(quads: Tensor, first_diagonal: Tensor) -> Tensor:
 
 
 def flatter_diagonal(vertices: Tensor, quads: Tensor) -> Tensor:
-    """Whether the diagonal 0-2 bends each quad less than 1-3: larger cosine between its two unit normals; ties are true.
+    """Whether the diagonal 0-2 bends each quad less than 1-3: larger cosine between its two unit normals.
+
+    In double precision, and ties to `TIE` are true: CPU and GPU round differently, and have to choose alike.
 
     Args:
         vertices: float32 [V, 3].
@@ -66,14 +71,14 @@ def flatter_diagonal(vertices: Tensor, quads: Tensor) -> Tensor:
     Returns:
         bool [Q].
     """
-    q = vertices[quads]
+    q = vertices[quads].double()
 
     def normal(i: int, j: int, k: int) -> Tensor:
         return torch.nn.functional.normalize(torch.linalg.cross(q[:, j] - q[:, i], q[:, k] - q[:, i]), dim=1, eps=1e-30)
 
     along = (normal(0, 1, 2) * normal(0, 2, 3)).sum(1)
     across = (normal(0, 1, 3) * normal(3, 1, 2)).sum(1)
-    return along >= across
+    return along >= across - TIE
 
 
 def centre_fans(positions: Tensor, quads: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:

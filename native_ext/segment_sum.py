@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sums over runs of rows, the same on every run: `out[i] = sum(values[order[start[i] : start[i+1]]])`.
 
-One thread walks one run for one channel, in double precision: no atomics, so no order that scheduling could change.
+One thread walks one run for one channel, in double precision: no atomics, so no order that scheduling could change. Long runs
+(all faces of one component) are cut into pieces, whose sums are summed in the same way.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from torch import Tensor
 
 wp.config.log_level = wp.LOG_ERROR
 wp.set_module_options({"enable_backward": False})
+
+_PIECE = 1024  # rows that one thread adds up
 
 
 def segment_sum(values: Tensor, start: Tensor) -> Tensor:
@@ -24,6 +27,18 @@ def segment_sum(values: Tensor, start: Tensor) -> Tensor:
     Returns:
         float64 [N, C].
     """
+    length = start[1:] - start[:-1]
+    if len(length) and int(length.max()) > _PIECE:
+        pieces = (length + _PIECE - 1) // _PIECE
+        last = torch.cumsum(pieces, 0)
+        run = torch.repeat_interleave(torch.arange(len(pieces), device=start.device), pieces)
+        rank = torch.arange(len(run), device=start.device) - (last - pieces)[run]
+        cut = torch.cat([start[:-1][run] + rank * _PIECE, start[-1:]])
+        return segment_sum(_sum(values, cut), torch.cat([torch.zeros_like(last[:1]), last]))
+    return _sum(values, start)
+
+
+def _sum(values: Tensor, start: Tensor) -> Tensor:
     wp.init()
     count, channels = len(start) - 1, values.shape[1]
     out = torch.zeros(count, channels, dtype=torch.float64, device=values.device)

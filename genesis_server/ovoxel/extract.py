@@ -34,7 +34,7 @@ def extract_mesh(voxels: OVoxel, split: Literal["angle", "ref"] = "angle") -> Me
             "Generate the shape again; the stored one is damaged.",
             Remedy.RETRY,
         )
-    vertices = (voxels.coords.float() + voxels.dual_vertices.float()) / voxels.resolution - 0.5
+    vertices = (voxels.coords.float() + voxels.dual_vertices.float()) * (1 / voxels.resolution) - 0.5  # a GPU divides otherwise
     rule = "weight" if voxels.split_weight is not None else split
     weight = None if voxels.split_weight is None else voxels.split_weight[:, 0]
     try:
