@@ -25,6 +25,8 @@ def fill(mesh: bpy.types.Mesh, arrays: MeshArrays) -> None:
     if arrays.uvs is not None:
         layer = mesh.uv_layers.new(name=UV_NAME, do_init=False)
         layer.uv.foreach_set("vector", arrays.uvs.reshape(-1))
+    if arrays.flat:
+        mesh.attributes.new("sharp_face", "BOOLEAN", "FACE").data.foreach_set("value", np.ones(count // arrays.sides, bool))
     mesh.update(calc_edges=True)
     if arrays.normals is not None:
         _set_normals(mesh, arrays.normals)

@@ -22,6 +22,7 @@ MAX_BYTES = 2 << 30  # of a file; more is not one of ours
 _MAGIC, _JSON, _BINARY = 0x46546C67, 0x4E4F534A, 0x004E4942
 _TYPES = {5120: np.int8, 5121: np.uint8, 5122: np.int16, 5123: np.uint16, 5125: np.uint32, 5126: np.float32}
 _WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4}
+_MIX = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9], np.uint64)  # odd, their bits well mixed
 _SAME_NORMAL = 0.9998  # cosine, about one degree: below it the copies of a vertex mean a crease
 
 
@@ -35,6 +36,7 @@ class MeshArrays:
         uvs: float32 [C, 2], lower left origin as in Blender; None where there are none.
         normals: float32, [V, 3], or [C, 3] where the surface has creases; None to let Blender find them.
         sides: corners of each face: 3, or 4 for voxels.
+        flat: whether faces keep their edges: voxels have some, and a raw surface is not oriented yet and would look torn.
     """
 
     vertices: np.ndarray
@@ -42,6 +44,7 @@ class MeshArrays:
     uvs: np.ndarray | None = None
     normals: np.ndarray | None = None
     sides: int = 3
+    flat: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,13 +188,19 @@ def _z_up(values: np.ndarray) -> np.ndarray:
 
 def _welded(positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The distinct positions in the order in which they first appear, and for each old vertex its new one (int32)."""
-    order = np.lexsort((positions[:, 2], positions[:, 1], positions[:, 0]))
-    ordered = positions[order]
+    # sorted by one number made of all three, which is several times faster than by three
+    mixed = (positions.view(np.uint32).astype(np.uint64) * _MIX).sum(axis=1)
+    order = np.argsort(mixed, kind="stable")
+    ordered, numbers = positions[order], mixed[order]
     begins = np.ones(len(order), bool)
-    begins[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
+    begins[1:] = numbers[1:] != numbers[:-1]
+    if (ordered[1:] != ordered[:-1])[~begins[1:]].any():  # two positions with the same number: as good as never
+        order = np.lexsort((positions[:, 2], positions[:, 1], positions[:, 0]))
+        ordered = positions[order]
+        begins[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
     group = np.empty(len(order), np.int32)
     group[order] = np.cumsum(begins, dtype=np.int32) - 1
-    # lexsort is stable, so the first of each group is the one that appears first
+    # the sort is stable, so the first of each group is the one that appears first
     first = order[begins]
     rank = np.empty(len(first), np.int32)
     by_appearance = np.argsort(first)

@@ -10,7 +10,7 @@ from bpy.app.handlers import persistent
 
 from genesis_server.protocol.errors import ErrorCode, GenesisError
 
-from . import page, waiting
+from . import discarded, page, waiting
 from .link import server_there
 from .session import session
 from .task import UNSENT
@@ -18,11 +18,13 @@ from .task import UNSENT
 
 @persistent
 def _objects_changed(*_: Any) -> None:
+    discarded.bring_back()
     adopt()
 
 
 @persistent
 def _file_loaded(*_: Any) -> None:
+    discarded.clear()
     page.listen()
     adopt()
 
@@ -37,7 +39,7 @@ def _before_save(*_: Any) -> None:
 def adopt() -> None:
     """Takes up the jobs that meshes of the present file wait for, and a server that runs."""
     if session.link.client is None and server_there():
-        session.link.open()
+        session.link.wanted = True
     for mesh in waiting.meshes():
         key, error = session.resolve(mesh.genesis.job), None
         if key.startswith(UNSENT):
@@ -77,3 +79,4 @@ def unregister() -> None:
     if bpy.app.timers.is_registered(_first_look):
         bpy.app.timers.unregister(_first_look)
     session.close()
+    discarded.clear()

@@ -8,9 +8,13 @@ these names; a type checker sees the modules themselves.
 from __future__ import annotations
 
 import importlib
+import threading
 from typing import TYPE_CHECKING, Any
 
 _PROTOCOL = "genesis_server.protocol"
+
+
+_warming: threading.Thread | None = None
 
 
 class _Lazy:
@@ -38,3 +42,17 @@ else:
         _Lazy(f"{__package__}.{name}")
         for name in ("asset_mark", "backend", "capture", "delivery", "geometry", "glb", "glb_export", "preview_mesh")
     )
+
+
+def warm_up() -> bool:
+    """Imports in the background what a first job needs, once; whether all of it is here."""
+    global _warming
+    if _warming is None:
+        _warming = threading.Thread(target=_import_all, name="genesis-imports", daemon=True)
+        _warming.start()
+    return not _warming.is_alive()
+
+
+def _import_all() -> None:
+    for name in (f"{_PROTOCOL}.client", f"{_PROTOCOL}.launch", f"{__package__}.delivery", f"{__package__}.preview_mesh"):
+        importlib.import_module(name)

@@ -18,7 +18,7 @@ from genesis_server.protocol.connection import read_connection
 from genesis_server.protocol.errors import ErrorCode, GenesisError, Remedy
 
 from . import preferences
-from .lazy import client, launch, messages
+from .lazy import client, launch, messages, warm_up
 
 if TYPE_CHECKING:
     from genesis_server.protocol.client import Client, Received
@@ -35,12 +35,14 @@ class Link:
 
     Attributes:
         deadline: monotonic seconds at which waiting for a connection is given up.
+        wanted: whether a client is to be opened as soon as what it needs has been imported in the background.
     """
 
     def __init__(self) -> None:
         self.client: Client | None = None
         self.launch: Launch | None = None
         self.deadline = 0.0
+        self.wanted = False
         self._stop_deadline = 0.0
         self._answers: dict[str, OnAnswer] = {}
         self._early: list[Received] = []  # requests that could not even be sent
@@ -135,6 +137,8 @@ class Link:
         Raises:
             GenesisError: where the server that was being started or stopped has failed to.
         """
+        if self.wanted and self.client is None and warm_up():
+            self.open()
         self._follow_launch(now)
         self._follow_stop(now)
         early, self._early = self._early, []

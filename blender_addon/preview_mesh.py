@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .glb import MeshArrays
+from .glb import MeshArrays, placed
 from .lazy import messages
 
 VOXELS = "voxels"
@@ -25,19 +25,25 @@ _FACES = np.array(
 
 
 def arrays_of(preview: messages.Preview) -> MeshArrays:
-    """The mesh of a preview, z up.
+    """The mesh of a preview, z up: its longest side is 1, and it stands on the ground.
 
     Raises:
         ValueError: where it holds nothing, or names vertices that do not exist.
     """
     if preview.kind == VOXELS:
         cells = np.frombuffer(preview.coords, "<u2").reshape(-1, 3).astype(np.int32)
-        return voxel_faces(cells, preview.resolution)
+        return _standing(voxel_faces(cells, preview.resolution))
     vertices = np.frombuffer(preview.vertices, "<f4").reshape(-1, 3)
     corners = np.frombuffer(preview.faces, "<i4")
     if not len(corners) or corners.min() < 0 or corners.max() >= len(vertices):
         raise ValueError("its faces name vertices that do not exist")
-    return MeshArrays(np.ascontiguousarray(vertices, np.float32), np.ascontiguousarray(corners, np.int32))
+    return _standing(MeshArrays(vertices.astype(np.float32), corners.astype(np.int32), flat=True))
+
+
+def _standing(mesh: MeshArrays) -> MeshArrays:
+    low, high = mesh.vertices.min(axis=0), mesh.vertices.max(axis=0)
+    longest = float((high - low).max())
+    return placed(mesh, 1.0 / longest if longest > 0.0 else 1.0, float(low[2]))
 
 
 def voxel_faces(cells: np.ndarray, resolution: int) -> MeshArrays:
@@ -62,4 +68,4 @@ def voxel_faces(cells: np.ndarray, resolution: int) -> MeshArrays:
     used, corners = np.unique(number, return_inverse=True)
     lattice = np.stack((used // (size + 1) ** 2, used // (size + 1) % (size + 1), used % (size + 1)), axis=1)
     vertices = lattice.astype(np.float32) * np.float32(step / resolution) - np.float32(0.5)
-    return MeshArrays(vertices, corners.reshape(-1).astype(np.int32), sides=4)
+    return MeshArrays(vertices, corners.reshape(-1).astype(np.int32), sides=4, flat=True)

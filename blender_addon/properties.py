@@ -220,6 +220,17 @@ def main_mesh(mesh: Any) -> bpy.types.Mesh | None:
     return mesh.genesis.main or mesh
 
 
+def variants_of(item: bpy.types.Object | None) -> list[bpy.types.Mesh]:
+    """The set of variants that an object belongs to, in order: those that it shows one of, or those that stand in a row."""
+    if item is None or main_mesh(item.data) is None:
+        return []
+    if item.genesis.variants:
+        return [entry.mesh for entry in item.genesis.variants if entry.mesh is not None]
+    group = main_mesh(item.data).genesis.group
+    found = [mesh for mesh in bpy.data.meshes if mesh.genesis.group == group] if group else []
+    return sorted(found, key=lambda mesh: (len(mesh.name), mesh.name))  # "cup 2" before "cup 10"
+
+
 def memory_of(item: bpy.types.Object | None) -> GenesisMemory | None:
     """How an object was made; None for one that Genesis has not made and is not making."""
     mesh = main_mesh(item.data) if item is not None else None

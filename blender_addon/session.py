@@ -12,13 +12,14 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import bpy
 
 from genesis_server.protocol.errors import ErrorCode, GenesisError, Remedy
 
-from . import redraw, waiting
+from . import discarded, redraw, waiting
 from .lazy import delivery, launch, messages
 from .link import Link
 from .outbox import Outbox
@@ -133,10 +134,10 @@ class Session:
         """The meshes that wait for a task; none where the user has deleted them."""
         return [mesh for mesh in waiting.meshes() if self.resolve(mesh.genesis.job) == task.key]
 
-    def cancel(self, key: str) -> None:
-        """Stops a job, queued, running or not even sent."""
+    def cancel(self, key: str, unwanted: bool = False) -> None:
+        """Stops a job, queued, running or not even sent; `unwanted` also discards what it has made."""
         task = self.tasks[key]
-        task.cancelled = True
+        task.cancelled, task.unwanted = True, unwanted
         if task.request is None and task.info is not None:
             self.link.ask(messages.Cancel(task.key))
         elif key in self._unsent:
@@ -315,8 +316,10 @@ class Session:
         task = next((task for task in self.tasks.values() if task.waits_for_import), None)
         if task is None:
             return False
-        if task.info.state == messages.JobState.CANCELLED:
+        if task.info.state == messages.JobState.CANCELLED or task.unwanted:
             self._drop(task)
+            if task.unwanted and self.link.far_file is None:
+                discarded.put_aside(Path(task.info.asset))
             self._changed = True
             return True
         meshes = self.meshes_of(task)
@@ -375,7 +378,7 @@ class Session:
         self.pump(now)
         if self.busy:
             return BUSY_INTERVAL
-        return IDLE_INTERVAL if self.link.client is not None else None
+        return IDLE_INTERVAL if self.link.client is not None or self.link.wanted else None
 
     def _stumbled(self, error: Exception) -> float:
         words = f"Something went wrong that should not: {error}", "Please report it with Blender's console."

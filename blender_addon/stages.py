@@ -51,7 +51,4 @@ class Stages:
 
 def show(mesh: bpy.types.Mesh, arrays: MeshArrays) -> None:
     """A preview in a placeholder, as large as the result will be and on the same ground."""
-    low, high = arrays.vertices.min(axis=0), arrays.vertices.max(axis=0)
-    longest = float((high - low).max())
-    geometry.fill(mesh, glb.placed(arrays, mesh.genesis.size / longest if longest > 0.0 else 1.0, float(low[2])))
-    mesh.shade_flat()  # voxels have edges, and the raw surface is not oriented yet: smooth, it would look torn
+    geometry.fill(mesh, glb.placed(arrays, mesh.genesis.size, 0.0))

@@ -37,6 +37,7 @@ class Task:
         sequence: number of the last event; a gap means that some were lost.
         delivered: whether its result has been imported or has nowhere to go.
         cancelled: whether the user has given it up.
+        unwanted: whether its folder is to go as well.
     """
 
     key: str
@@ -48,6 +49,7 @@ class Task:
     sequence: int = 0
     delivered: bool = False
     cancelled: bool = False
+    unwanted: bool = False
 
     @property
     def waits_for_import(self) -> bool:

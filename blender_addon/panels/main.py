@@ -9,14 +9,16 @@ import bpy
 
 from .. import forecast_words, model_facts, page, presets, rows, thumbnails
 from ..asset_mark import THUMBNAIL
+from ..lazy import warm_up
 from ..preferences import MINI, preferences
-from ..properties import GenesisMemory, GenesisScene, main_mesh, memory_of
+from ..properties import GenesisMemory, GenesisScene, main_mesh, memory_of, variants_of
 from ..questions import questions
 from ..session import session
 from . import card, draw
 
 BIG = 1.5  # height of the one button that matters
 MANY = 3  # errors shown at once
+VARIANT_COLUMNS, VARIANT_SCALE = 3, 3.5  # of thumbnails beside each other, and their size in rows of text
 
 
 class SidebarPanel:
@@ -101,6 +103,7 @@ class GENESIS_PT_main(SidebarPanel, bpy.types.Panel):
 
     def draw(self, context: bpy.types.Context) -> None:
         """The page, errors, and the queue."""
+        warm_up()  # who looks at the tab is about to use it
         layout, memory = self.layout, page.shown_asset(context)
         card.draw_card(layout, context)
         if memory is not None or page.has_asset(context):
@@ -201,15 +204,29 @@ def _draw_asset(layout: bpy.types.UILayout, context: bpy.types.Context, memory: 
 
 def _draw_shown(layout: bpy.types.UILayout, item: bpy.types.Object) -> None:
     """Which variant and which level of detail the object shows."""
-    column = draw.split_column(layout)
-    count = len(item.genesis.variants)
-    if count:
-        row = column.row(align=True)
-        row.prop(item.genesis, "variant", text=f"Variant of {count}")
     if main_mesh(item.data).genesis.group:
-        layout.operator("genesis.keep_variant", icon="CHECKMARK")
+        _draw_variants(layout, item)
     if len(main_mesh(item.data).genesis.levels) > 1:
-        column.prop(item.genesis, "level")
+        draw.split_column(layout).prop(item.genesis, "level")
+
+
+def _draw_variants(layout: bpy.types.UILayout, item: bpy.types.Object) -> None:
+    """A thumbnail for each variant with a button to show it, the shown one pressed."""
+    grid = layout.grid_flow(row_major=True, columns=VARIANT_COLUMNS, even_columns=True, align=True)
+    shown = main_mesh(item.data)
+    for index, mesh in enumerate(variants_of(item)):
+        cell = grid.column(align=True)
+        icon = thumbnails.icon(mesh.genesis.folder() / THUMBNAIL) if mesh.genesis.imported else 0
+        if icon:
+            cell.template_icon(icon_value=icon, scale=VARIANT_SCALE)
+        else:
+            waits = cell.column()
+            waits.scale_y = VARIANT_SCALE
+            waits.alignment = "CENTER"
+            waits.label(text="", icon="TIME")
+        button = cell.operator("genesis.show_variant", text=str(index + 1), depress=mesh == shown)
+        button.index = index
+    layout.operator("genesis.keep_variant", icon="CHECKMARK")
 
 
 def _facts(item: bpy.types.Object, memory: GenesisMemory) -> list[tuple[str, str]]:

@@ -55,7 +55,7 @@ def test_a_preview_stands_where_the_result_will(blender: Blender) -> None:
     mesh = waiting.add_mesh("thing", 3.0)
     mesh.genesis.job, mesh.genesis.size = "j", 3.0
     cells = np.argwhere(np.ones((2, 2, 4), bool)) + 2
-    stages.show(mesh, preview_mesh.voxel_faces(cells.astype(np.int32), 8))
+    stages.show(mesh, preview_mesh.arrays_of(Preview("j", "voxels", 8, coords=cells.astype("<u2").tobytes())))
     points = np.array([tuple(vertex.co) for vertex in mesh.vertices])
     assert points[:, 2].min() == 0.0 and np.ptp(points[:, 2]) == pytest.approx(3.0)
     assert np.ptp(points[:, 0]) == pytest.approx(1.5)
