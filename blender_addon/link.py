@@ -43,7 +43,7 @@ class Link:
         self.launch: Launch | None = None
         self.deadline = 0.0
         self.wanted = False
-        self._stop_deadline = 0.0
+        self._stop_deadline = self._replace_by = 0.0
         self._answers: dict[str, OnAnswer] = {}
         self._early: list[Received] = []  # requests that could not even be sent
 
@@ -65,14 +65,14 @@ class Link:
     @property
     def changing(self) -> bool:
         """Whether a server is being started or stopped."""
-        return self.launch is not None or self.stopping
+        return self.launch is not None or self.stopping or bool(self._replace_by)
 
     @property
     def state(self) -> str:
         """The server in a word or two, for the panel."""
         if self.stopping:
             return "Stopping"
-        if self.launch is not None:
+        if self.launch is not None or self._replace_by:
             return "Starting"
         return "Running" if self.connected else "Not Running"
 
@@ -104,16 +104,32 @@ class Link:
         Raises:
             GenesisError: where it cannot be started.
         """
-        chosen = preferences.preferences()
-        file, parent = preferences.connection_file(), None if chosen.keep_running else os.getpid()
+        file = preferences.connection_file()
+        python = preferences.server_python()
+        if self._replaced(file):
+            return
+        self._launch(python, file)
+
+    def _launch(self, python: Path, file: Path) -> None:
+        parent = None if preferences.preferences().keep_running else os.getpid()
         try:
             offline = not bpy.app.online_access
-            self.launch = launch.start_server(preferences.server_python(), file, parent, offline=offline)
+            self.launch = launch.start_server(python, file, parent, offline=offline)
         except OSError as error:
             raise GenesisError(
                 ErrorCode.NO_PERMISSION, f"{file.parent} cannot be used: {error}.", "Choose another Connection File."
             ) from error
         self.deadline = time.monotonic() + launch.START_TIMEOUT
+
+    def _replaced(self, file: Path) -> bool:
+        """Whether a server of another release is there: it is asked to end, and ours starts when it has."""
+        try:
+            read_connection(file)
+        except GenesisError as error:
+            if error.code == ErrorCode.VERSION_MISMATCH:
+                launch.stop_other_release(file)
+                self._replace_by = time.monotonic() + STOP_WITHIN
+        return bool(self._replace_by)
 
     def stop(self) -> None:
         """Asks the server to end; a running job goes on at its next start."""
@@ -167,6 +183,8 @@ class Link:
         self.__init__()
 
     def _follow_launch(self, now: float) -> None:
+        if self._replace_by:
+            self._follow_replacing(now)
         if self.launch is None:
             return
         try:
@@ -182,6 +200,19 @@ class Link:
             self.launch = None
             self.deadline = now + CONNECT_WITHIN
             self._reopen()
+
+    def _follow_replacing(self, now: float) -> None:
+        if not server_there():
+            self._replace_by = 0.0
+            self._launch(preferences.server_python(), preferences.connection_file())
+        elif now > self._replace_by:
+            self._replace_by = 0.0
+            raise GenesisError(
+                ErrorCode.VERSION_MISMATCH,
+                "A server of another release is running, and has not ended when it was asked to.",
+                "Close the other Blender that uses it, or end it where it was started; then start the server again.",
+                Remedy.START_SERVER,
+            )
 
     def _follow_stop(self, now: float) -> None:
         if not self._stop_deadline:

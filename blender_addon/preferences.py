@@ -110,6 +110,12 @@ def backend_folder() -> Path:
         return home_folder() / "backend"
 
 
+def uses_backend() -> bool:
+    """Whether the server runs from what the panel has installed."""
+    named = preferences().python or os.environ.get(PYTHON_VARIABLE)
+    return not named and python_of(backend_folder()) is not None
+
+
 def server_python() -> Path:
     """The interpreter to start the server with.
 

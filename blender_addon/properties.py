@@ -149,10 +149,10 @@ class GenesisMemory(bpy.types.PropertyGroup):
         return Path(self.copy or bpy.path.abspath(self.asset))
 
     def made_with(self) -> GenerateSettings:
-        """The settings that it was made with; defaults where a newer release stored what this one does not know."""
+        """The settings that it was made with, as far as this release knows them: a newer one may have stored more."""
         try:
-            return GenerateSettings.from_json(json.loads(self.stored or "{}"))
-        except (ValueError, GenesisError):
+            return settings.known_of(json.loads(self.stored or "{}"))
+        except (ValueError, TypeError, AttributeError):
             return GenerateSettings()
 
     def store(self, made: GenerateSettings) -> None:

@@ -381,9 +381,14 @@ class Session:
         return IDLE_INTERVAL if self.link.client is not None or self.link.wanted else None
 
     def _stumbled(self, error: Exception) -> float:
-        words = f"Something went wrong that should not: {error}", "Please report it with Blender's console."
-        self.error = GenesisError(ErrorCode.INTERNAL, *words, Remedy.OPEN_LOG)
+        self.error = unexpected(error)
         return IDLE_INTERVAL
+
+
+def unexpected(error: Exception) -> GenesisError:
+    """A mistake in this extension, in words."""
+    words = f"Something went wrong that should not: {type(error).__name__}: {error}."
+    return GenesisError(ErrorCode.INTERNAL, words, "Please report it with Blender's console.", Remedy.OPEN_LOG)
 
 
 session = Session()

@@ -7,8 +7,9 @@ not disagree. A parameter whose default is None ("the model's own") has two comp
 itself shows the one or the model's own. No postponed annotations here: Blender reads the annotations themselves.
 """
 
+import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import bpy
@@ -22,7 +23,14 @@ from bpy.props import (
     StringProperty,
 )
 
-from genesis_server.protocol.parameters import SAMPLED_STAGES, BakeSettings, GenerateSettings, SamplerSettings
+from genesis_server.protocol.errors import GenesisError
+from genesis_server.protocol.parameters import (
+    SAMPLED_STAGES,
+    BakeSettings,
+    GenerateSettings,
+    SamplerSettings,
+    parameter_names,
+)
 
 from . import model_facts
 from .preferences import MINI, preferences
@@ -221,6 +229,19 @@ def flattened(settings: Any, prefix: str = "") -> dict[str, Any]:
         else:
             values[prefix + item.name] = list(value) if isinstance(value, tuple) else value
     return values
+
+
+def known_of(values: Mapping[str, Any]) -> GenerateSettings:
+    """Settings from nested plain values; what this release does not know, or would refuse, is left at its default."""
+    made = GenerateSettings()
+    for name in parameter_names():
+        value: Any = values
+        for part in name.split("."):
+            value = value.get(part) if isinstance(value, Mapping) else None
+        if value is not None:
+            with contextlib.suppress(GenesisError):
+                made = made.with_values({name: value})
+    return made
 
 
 def changes_from(base: GenerateSettings, wanted: GenerateSettings) -> dict[str, Any]:

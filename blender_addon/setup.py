@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import bpy
 
 from genesis_server.protocol.errors import GenesisError
@@ -19,18 +21,21 @@ class Setup:
 
     Attributes:
         ready: whether a Python for the server is known.
+        outdated: whether what the panel has installed belongs to another release of the extension.
         found: what the installation uses; None before the machine was looked at.
         error: why there is none, or why the installation has stopped.
     """
 
     def __init__(self) -> None:
         self.ready = True  # until looked at, so that the card does not flash by
+        self.outdated = False
         self.found: backend.Found | None = None
         self.error: GenesisError | None = None
         self.work: backend.Installation | None = None
         self._looking: futures.Future[backend.Found] | None = None
         self._pool: futures.ThreadPoolExecutor | None = None
         self._looked = -LOOK_EVERY
+        self._comparing: futures.Future[bool] | None = None  # the installed release with that of the extension, once
 
     @property
     def running(self) -> bool:
@@ -42,10 +47,10 @@ class Setup:
         if self.running:
             return
         self.error = None
-        if self._pool is None:
-            self._pool = futures.ThreadPoolExecutor(1, "genesis-setup")
+        if session.connected and session.link.far_file is None:
+            session.stop()  # Windows would not let go of its files
         online, chosen = bpy.app.online_access, preferences.preferences()
-        self._looking = self._pool.submit(
+        self._looking = self._thread().submit(
             backend.look, preferences.backend_folder(), online, bpy.path.abspath(chosen.base_python)
         )
         session.touch()
@@ -62,7 +67,7 @@ class Setup:
 
     def step(self, now: float) -> bool:
         """Goes on; true while something is under way."""
-        if self._looking is not None and self._looking.done():
+        if self._looking is not None and self._looking.done() and not session.link.stopping:
             looking, self._looking = self._looking, None
             try:
                 self.found = looking.result()
@@ -72,6 +77,7 @@ class Setup:
                 self.error = error
         if self.work is not None and not self.work.status().running:
             self.error, self.work, self._looked = self.work.status().error, None, -LOOK_EVERY
+            self._comparing = None
         if now - self._looked >= LOOK_EVERY and not session.connected:
             self._looked = now
             try:
@@ -79,7 +85,16 @@ class Setup:
                 self.ready = True
             except GenesisError:
                 self.ready = False
+            if self._comparing is None and preferences.uses_backend():
+                self._comparing = self._thread().submit(_is_outdated, preferences.backend_folder())
+        if self._comparing is not None and self._comparing.done():
+            self.outdated = self._comparing.result() and preferences.uses_backend()
         return self.running
+
+    def _thread(self) -> futures.ThreadPoolExecutor:
+        if self._pool is None:
+            self._pool = futures.ThreadPoolExecutor(1, "genesis-setup")
+        return self._pool
 
     def close(self) -> None:
         """Stops everything."""
@@ -87,6 +102,14 @@ class Setup:
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
         self.__init__()
+
+
+def _is_outdated(folder: Path) -> bool:
+    """On the thread, since the server's wheel is read: whether what is installed there is not what the extension brings."""
+    try:
+        return backend.state_of(folder, backend.find_bundle()) == backend.State.OUTDATED
+    except (GenesisError, OSError):
+        return False
 
 
 setup = Setup()

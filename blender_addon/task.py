@@ -10,6 +10,7 @@ from genesis_server.protocol.errors import GenesisError
 
 from .lazy import messages
 
+DOWNLOAD = "download"  # kind of a job
 UNSENT = "unsent:"  # begins the key of a job whose request the server has not answered yet
 
 _STAGE_WORDS = {
@@ -97,10 +98,18 @@ class Task:
         left = f", {time_words(self.seconds_left)}" if self.seconds_left >= 0.0 else ""
         if info.state == messages.JobState.QUEUED:
             return f"Queued{left}"
+        if info.kind == DOWNLOAD:
+            return f"{_download_words(info)}{left}"
         if info.state == messages.JobState.FINISHED:
             return "Importing"
         steps = f" {info.step}/{info.steps}" if info.steps else ""
         return f"{_STAGE_WORDS.get(info.stage, 'Loading Model')}{steps}{left}"
+
+
+def _download_words(info: messages.JobInfo) -> str:
+    """How much has come of how much, as the server's note begins; it ends with the name of the file."""
+    amount, separator, _ = info.message.partition(" GB: ")
+    return f"{amount} GB" if separator else "Verifying" if info.fraction >= 1.0 else "Downloading"
 
 
 def time_words(seconds: float) -> str:

@@ -8,7 +8,7 @@ import bpy
 from bpy.props import BoolProperty, IntProperty, StringProperty
 
 from genesis_server.protocol.errors import ErrorCode, GenesisError
-from genesis_server.protocol.parameters import MAX_SEED
+from genesis_server.protocol.parameters import MAX_SEED, parameter_names
 
 from .. import page
 from ..lazy import asset_mark, messages
@@ -145,6 +145,8 @@ class GENESIS_OT_reset_value(GenesisOperator):
         """Resets one value of what the panel shows: the selected asset, or the next new one."""
         memory = page.shown_asset(context)
         group = memory.settings if memory is not None else context.scene.genesis.settings
+        if self.name not in parameter_names():
+            raise GenesisError(ErrorCode.BAD_PARAMETER, f"There is no setting {self.name!r}.", "Name one, such as shape.steps.")
         *groups, last = self.name.split(".")
         for part in groups:
             group = getattr(group, part)

@@ -4,13 +4,15 @@
 Operators return at once: results arrive through `session.pump`. All of them can be called from scripts and in `blender -b`.
 """
 
+import traceback
+
 import bpy
 from bpy.props import StringProperty
 
 from genesis_server.protocol.errors import ErrorCode, GenesisError
 
 from ..properties import GenesisMemory, memory_of
-from ..session import session
+from ..session import session, unexpected
 
 
 class GenesisOperator(bpy.types.Operator):
@@ -21,7 +23,10 @@ class GenesisOperator(bpy.types.Operator):
         session.touch()  # whatever it does, the panel shows it, wherever it was called from
         try:
             self.work(context)
-        except GenesisError as error:
+        except Exception as error:  # noqa: BLE001  a mistake of ours is said in words as well; the console has all of it
+            if not isinstance(error, GenesisError):
+                traceback.print_exc()
+                error = unexpected(error)
             session.error = error
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}

@@ -143,7 +143,10 @@ class GENESIS_OT_add_image(GenesisOperator):
 
     def work(self, context: bpy.types.Context) -> None:
         """Appends it, as a file where it is none."""
-        add_picture(context, capture.from_image(bpy.data.images[self.image]))
+        image = bpy.data.images.get(self.image)
+        if image is None:
+            raise GenesisError(ErrorCode.BAD_IMAGE, "No image of this file was named.", "Choose one, by its name in a script.")
+        add_picture(context, capture.from_image(image))
 
 
 class GENESIS_OT_add_render(GenesisOperator):

@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import bpy
 
+from ..lazy import messages
 from ..preferences import MINI, preferences
 from ..questions import questions
 from ..rows import listed
 from ..session import session
 from ..setup import setup
+from ..task import DOWNLOAD
 from . import draw
 
 ABSENT = ("absent", "incomplete")
@@ -19,6 +21,8 @@ def draw_card(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
     """Nothing, where nothing is missing."""
     if setup.running:
         _draw_progress(layout.box(), context)
+    elif setup.outdated:
+        _draw_update(layout.box(), context)
     elif not session.connected and not setup.ready:
         _draw_install(layout.box(), context)
     elif session.connected:
@@ -62,15 +66,24 @@ def _draw_install(box: bpy.types.UILayout, context: bpy.types.Context) -> None:
     column.operator("genesis.open_preferences", text="Use an Existing Python", icon="PREFERENCES")
 
 
+def _draw_update(box: bpy.types.UILayout, context: bpy.types.Context) -> None:
+    box.label(text="Update the Server", icon="FILE_REFRESH")
+    words = "The installed server belongs to another release of the extension. Only what has changed is installed again."
+    draw.paragraph(box, context, words)
+    if setup.error is not None:
+        draw.paragraph(box, context, str(setup.error), "ERROR")
+    if not bpy.app.online_access:
+        box.operator("genesis.allow_online", icon="INTERNET")
+    box.operator("genesis.install_server", text="Update Server", icon="IMPORT")
+
+
 def _draw_weights(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
     model = questions.model()
     if model is None or model.state not in ABSENT or any(_is_download(task) for task in listed()):
         return
     box = layout.box()
     box.label(text="Weights Are Missing", icon="IMPORT")
-    size = f"{model.missing_bytes / 1e9:.1f} GB" if model.missing_bytes else "an unknown size"
-    free = f"{questions.free_bytes / 1e9:.0f} GB free" if questions.free_bytes else ""
-    draw.paragraph(box, context, f"{model.id}: {size} to download{f', {free}' if free else ''}.")
+    draw.paragraph(box, context, weights_words(model, questions.free_bytes))
     for repository in model.gated:
         draw.paragraph(box, context, f"{repository} first asks you to accept its licence on its page.", "INFO")
     column = box.column(align=True)
@@ -81,5 +94,12 @@ def _draw_weights(layout: bpy.types.UILayout, context: bpy.types.Context) -> Non
         column.operator("genesis.use_mini", icon="MESH_ICOSPHERE")
 
 
+def weights_words(model: messages.ModelInfo, free_bytes: int) -> str:
+    """What a download will bring, before it is asked for."""
+    size = f"{model.missing_bytes / 1e9:.1f} GB" if model.missing_bytes else "an unknown size"
+    free = f", {free_bytes / 1e9:.0f} GB free" if free_bytes else ""
+    return f"{model.id}: {size} to download{free}."
+
+
 def _is_download(task: object) -> bool:
-    return task.error is None and task.info is not None and task.info.kind == "download"
+    return task.error is None and task.info is not None and task.info.kind == DOWNLOAD

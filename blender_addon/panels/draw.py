@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import dataclasses
-import textwrap
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
+import blf
 import bpy
 
 from genesis_server.protocol.errors import GenesisError, Remedy
@@ -23,8 +24,7 @@ REMEDIES = {
     Remedy.INSTALL_SERVER: ("genesis.install_server", "IMPORT"),
     Remedy.ALLOW_ONLINE: ("genesis.allow_online", "INTERNET"),
 }
-_CHARACTER_WIDTH = 7.0  # pixels of an average letter at the interface's normal size
-_MARGIN, _MARGIN_CLOSE = 60, 90  # pixels beside words, and beside those with a cross to close them
+_MARGIN, _MARGIN_CLOSE = 46, 90  # pixels beside words, and beside those with a cross to close them
 
 
 def split_column(layout: bpy.types.UILayout) -> bpy.types.UILayout:
@@ -74,10 +74,25 @@ def paragraph(
 ) -> None:
     """Words over as many lines as the sidebar needs."""
     margin += 0 if icon == "NONE" else 20
-    width = max(20, int((context.region.width / context.preferences.system.ui_scale - margin) / _CHARACTER_WIDTH))
+    scale = context.preferences.system.ui_scale
+    size = context.preferences.ui_styles[0].widget.points * scale
     column = layout.column(align=True)
-    for index, line in enumerate(textwrap.wrap(text, width)):
+    for index, line in enumerate(wrapped(text, int(context.region.width - margin * scale), size)):
         column.label(text=line, icon=icon if index == 0 or icon == "NONE" else "BLANK1")
+
+
+@lru_cache(64)
+def wrapped(text: str, width: int, size: float) -> tuple[str, ...]:
+    """Words as lines that are at most so many pixels wide, in the interface's font at a size in pixels."""
+    blf.size(0, size)
+    lines: list[str] = []
+    for word in text.split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and blf.dimensions(0, longer)[0] <= width:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return tuple(lines)
 
 
 def error_box(

@@ -176,8 +176,8 @@ def _draw_preset(column: bpy.types.UILayout, scene: GenesisScene) -> None:
 def _draw_asset(layout: bpy.types.UILayout, context: bpy.types.Context, memory: GenesisMemory) -> None:
     item = context.active_object
     task = session.task_of(main_mesh(item.data)) if memory.job else None
-    icon = thumbnails.icon(memory.folder() / THUMBNAIL) if memory.asset else 0
-    if icon:
+    icon = thumbnails.icon(memory.folder() / THUMBNAIL) if memory.asset and not memory.group else 0
+    if icon:  # variants show one each
         layout.template_icon(icon_value=icon, scale=5.0)
     _draw_shown(layout, item)
     draw.facts(layout, _facts(item, memory))
@@ -185,7 +185,7 @@ def _draw_asset(layout: bpy.types.UILayout, context: bpy.types.Context, memory: 
         layout.operator("genesis.import_result", icon="IMPORT").job = task.key
     column = draw.split_column(layout)
     column.enabled = not memory.job
-    draw.value(column, memory.settings, "seed")
+    column.prop(memory.settings, "seed")
     draw.value(column, memory.settings, "texture_seed")
     if not memory.imported:
         return

@@ -61,7 +61,7 @@ def export(
 
 
 # what the panel says beside the model; the model card has it at length
-LIMITS = "A small model for simple single objects: text, faces, fine relief and thin parts are lost."
+LIMITS = "A small model for simple objects: text, faces and fine detail are lost."
 
 
 def pipeline_config(sizes: Sizes, normalisation: Mapping[str, Mapping[str, list[float]]]) -> dict[str, Any]:

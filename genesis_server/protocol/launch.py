@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from genesis_server.protocol.errors import ErrorCode, GenesisError, Remedy
 
 START_TIMEOUT = 30.0  # seconds; a cold disk may need ten for the first import
 OFFLINE_VARIABLE = "GENESIS_OFFLINE"  # of the server: it refuses downloads until a client allows them
+LINGER_MS = 2000  # in the background, for a message on its way
 MAX_SAID = 2000  # characters of what a failed start said
 # a client's own Python (Blender's) must not lead the server's Python to another standard library
 _FOREIGN_VARIABLES = ("PYTHONHOME", "PYTHONPATH", "PYTHONSTARTUP")
@@ -126,6 +128,29 @@ def start_server(
             ErrorCode.NOT_CONNECTED, f"{python} cannot be started: {error}.", "Choose the Python in which Genesis is installed."
         ) from error
     return Launch(process, file, said, key_before)
+
+
+def stop_other_release(connection_file: Path) -> None:
+    """Asks the server of a connection file, whose protocol version is another one, to end; does not wait for it.
+
+    The header of a Shutdown is the same in every version, but for the version's number.
+    """
+    import zmq  # 30 ms that nothing else here needs
+
+    try:
+        values = json.loads(connection_file.read_text("utf-8"))
+        header = {"v": values["protocol"], "kind": "shutdown", "id": "stop", "body": {}, "frames": []}
+        socket = zmq.Context.instance().socket(zmq.DEALER)
+        try:
+            socket.curve_serverkey = values["server_key"].encode("ascii")
+            socket.curve_publickey = values["client_public"].encode("ascii")
+            socket.curve_secretkey = values["client_secret"].encode("ascii")
+            socket.connect(values["address"])
+            socket.send(json.dumps(header).encode())
+        finally:
+            socket.close(linger=LINGER_MS)
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):  # zmq's errors are OSErrors
+        return  # then it cannot be asked
 
 
 def _server_key(connection_file: Path) -> str:

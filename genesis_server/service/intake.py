@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +36,12 @@ _PLAIN_NAME = re.compile(r"\w[\w .()-]{0,99}")
 WHOLE: dict[type, tuple[str, ...]] = {Rebake: ("source", "voxels"), Regenerate: (), TextureMesh: ()}
 
 
-def checked(request: JobRequest, assets: Path) -> JobRequest:
+def checked(request: JobRequest, assets: Path, promised: Container[str] = ()) -> JobRequest:
     """The request with its asset as an absolute path, if a worker can begin it.
 
     Args:
         assets: folder of assets that were given a name instead of a path.
+        promised: folders there that other jobs will make: two jobs of one name must not share one.
 
     Raises:
         GenesisError: BAD_IMAGE, BAD_MESH, BAD_PARAMETER, BAD_ASSET, NEWER_SCHEMA, MODEL_MISSING or NO_PERMISSION.
@@ -55,7 +56,7 @@ def checked(request: JobRequest, assets: Path) -> JobRequest:
         _check_backgrounds(request.backgrounds, len(request.pictures))
         if isinstance(request, TextureMesh):
             _check_file(request.mesh, "mesh", ErrorCode.BAD_MESH)
-        return dataclasses.replace(request, asset=str(_new_asset(request.asset, assets)))
+        return dataclasses.replace(request, asset=str(_new_asset(request.asset, assets, promised)))
     check_changes(request.changes, bake_only=isinstance(request, Rebake))
     _check_asset(Path(request.asset), WHOLE[type(request)])
     return request
@@ -142,7 +143,7 @@ def _check_model(model: str) -> None:
     open_source(model)
 
 
-def _new_asset(asset: str, assets: Path) -> Path:
+def _new_asset(asset: str, assets: Path, promised: Container[str]) -> Path:
     path = Path(asset)
     if path.is_absolute():
         if not path.parent.is_dir():
@@ -156,7 +157,7 @@ def _new_asset(asset: str, assets: Path) -> Path:
         )
     assets.mkdir(parents=True, exist_ok=True)
     path, number = assets / f"{asset}{ASSET_SUFFIX}", 1
-    while path.exists():
+    while path.exists() or str(path) in promised:
         number += 1
         path = assets / f"{asset} {number}{ASSET_SUFFIX}"
     return path

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from genesis_server.protocol.messages import MAX_LISTED_JOBS, JobInfo
+from genesis_server.protocol.messages import MAX_LISTED_JOBS, JobInfo, JobState
 from genesis_server.service.lane import Lane
 from genesis_server.service.store import JobStore
 
@@ -18,6 +18,10 @@ class Line:
         """`lanes` with whether each is that of the downloads."""
         self._store, self._lanes = store, lanes
         self._places: dict[str, int] = {}  # as last told
+
+    def promised(self) -> set[str]:
+        """Folders that jobs will still make, or would if they were tried again."""
+        return {job.asset for job in self.everything() if job.asset and job.state != JobState.FINISHED}
 
     def everything(self) -> tuple[JobInfo, ...]:
         """MAX_LISTED_JOBS at most; of those that are over the newest first."""

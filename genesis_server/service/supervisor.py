@@ -168,7 +168,7 @@ class Supervisor:
             case messages.Ping():
                 return messages.Done()
             case messages.Submit() | messages.TextureMesh() | messages.Rebake() | messages.Regenerate() | messages.Download():
-                return self._submit(checked(request, self._assets))
+                return self._submit(checked(request, self._assets, self._line.promised()))
             case messages.ListJobs():
                 return messages.Jobs(self._line.everything())
             case messages.Status(job=job):

@@ -58,8 +58,11 @@ def test_settings_go_to_an_object_and_back(blender: Blender) -> None:
 
 def test_what_a_newer_release_stored_does_not_break_the_panel(blender: Blender) -> None:
     memory = bpy.data.meshes.new("thing").genesis
-    memory.stored = '{"from_the_future": 1}'
-    assert memory.made_with() == GenerateSettings()
+    memory.stored = '{"from_the_future": 1, "seed": 8, "shape": {"steps": 9, "order": 3}, "bake": {"alpha": "glass"}}'
+    assert memory.made_with() == GenerateSettings().with_values({"seed": 8, "shape.steps": 9}), "what is known is kept"
+    for damaged in ("{", "[]", "3"):
+        memory.stored = damaged
+        assert memory.made_with() == GenerateSettings()
 
 
 def test_pictures_are_added_and_removed(blender: Blender, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ killed    dies by SIGKILL in the middle of a stage, every time
 once      dies by SIGKILL the first time only; finished stages are kept in the asset's folder, as the pipeline does
 raises    fails with an error that is no GenesisError
 memory    fails as an allocation does
+gpu       fails as a GPU that is gone does
 hangs     says nothing any more
 prints    writes to standard output, from Python and from below it
 
@@ -98,6 +99,8 @@ def misbehave(
         raise ZeroDivisionError("a mistake in the code")
     elif behaviour == "memory":
         raise MemoryError("could not allocate 99 GB")
+    elif behaviour == "gpu":
+        raise RuntimeError("CUDA error: unspecified launch failure")
     elif behaviour == "hangs":
         time.sleep(600)
     elif behaviour == "prints":

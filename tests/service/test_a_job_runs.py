@@ -85,6 +85,13 @@ def test_a_job_that_does_not_stop_is_ended_by_force(server) -> None:
     assert server.until_over(server.submit("quick"))[-1].job.state == JobState.FINISHED
 
 
+def test_two_jobs_of_one_name_have_a_folder_each_although_neither_has_begun(server) -> None:
+    first, second, third = (server.submit("slow", "cup") for _ in range(3))
+    assert [Path(job.asset).name for job in (first, second, third)] == ["cup.genesis", "cup 2.genesis", "cup 3.genesis"]
+    server.client.request(Cancel(second.id))
+    assert Path(server.submit("slow", "cup").asset).name == "cup 4.genesis", "a cancelled job can be tried again"
+
+
 def test_a_cancelled_job_can_be_tried_again(server) -> None:
     job = server.submit("slow")
     server.until_step(job)
