@@ -12,6 +12,8 @@ An edge is named by the side `3 f + i` of its face with the smallest number.
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
@@ -26,6 +28,7 @@ wp.set_module_options({"enable_backward": False})
 NEVER = (1 << 63) - 1  # key of an edge that may not collapse
 _DRAW = wp.constant(1e-3)  # weight of the edge's middle beside the quadric's mean eigenvalue
 _RIM_WEIGHT = wp.constant(10.0)  # of the planes upright on open edges, beside their squared length
+_SPLIT_MIN = 1 << 15  # threads; fewer are not worth another core
 _FARTHEST = wp.constant(1.5)  # a minimum farther from the middle, in edge lengths, is not trusted
 _KEPT_BITS = 0xFFF00000  # of the cost: 12 bits, an eighth; nearly equal costs are compared by the scrambled number
 _SCRAMBLE = 0x9E3779B1  # odd, so that multiplication modulo 2^32 is one to one
@@ -61,7 +64,7 @@ def start_surface(points: Tensor, faces: Tensor, fans: Fans) -> Surface:
         torch.zeros(count, 3, dtype=torch.float64, device=device),
         torch.zeros(count, dtype=torch.float64, device=device),
     )
-    launch(_first_quadrics, count, surface, fans, [])
+    launch(_first_quadrics, count, surface, fans, [], split=True)
     return surface
 
 
@@ -72,7 +75,7 @@ def collapse_costs(surface: Surface, fans: Fans, length_weight: float) -> Tensor
         length_weight: l of the formula; it spreads vertices over flat places.
     """
     cost = torch.empty(3 * len(surface.faces), dtype=torch.float32, device=surface.points.device)
-    launch(_costs, len(cost), surface, fans, [wp.float64(length_weight), wp.from_torch(cost)])
+    launch(_costs, len(cost), surface, fans, [wp.float64(length_weight), wp.from_torch(cost)], split=True)
     return cost
 
 
@@ -93,7 +96,7 @@ def collapse_keys(
     """
     allowed = torch.zeros(len(cost), dtype=torch.int32, device=cost.device)
     numbers = [wp.from_torch(cost), float(limit), wp.float64(min_cosine), wp.float64(min_quality)]
-    launch(_allowed, len(cost), surface, fans, [*numbers, wp.from_torch(allowed)])
+    launch(_allowed, len(cost), surface, fans, [*numbers, wp.from_torch(allowed)], split=True)
     scrambled = torch.arange(len(cost), device=cost.device) * _SCRAMBLE & 0xFFFFFFFF
     key = (cost.view(torch.int32).long() & _KEPT_BITS) << 31 | scrambled
     return torch.where(allowed > 0, key, NEVER), allowed
@@ -133,14 +136,21 @@ def collapse(surface: Surface, fans: Fans, sides: Tensor) -> None:
     surface.faces = faces[(faces != faces.roll(1, 1)).all(1)]
 
 
-def launch(kernel: wp.Kernel, threads: int, surface: Surface, fans: Fans, inputs: list) -> None:
-    """Run a kernel whose first argument are the `Arrays` of a surface."""
+def launch(kernel: wp.Kernel, threads: int, surface: Surface, fans: Fans, inputs: list, split: bool = False) -> None:
+    """Run a kernel whose first argument are the `Arrays` of a surface.
+
+    Args:
+        split: the kernel counts from `m.first`, and its threads write to places of their own: all cores of a CPU share them,
+            where Warp would use one.
+    """
     wp.init()
     if threads == 0:
         return
     device = surface.points.device
-    with wp.ScopedStream(wp.stream_from_torch(device) if device.type == "cuda" else None):
+
+    def run(first: int, count: int) -> None:
         arrays = Arrays()
+        arrays.first = first
         arrays.points = wp.from_torch(surface.points, dtype=wp.vec3d)
         arrays.corner = wp.from_torch(surface.faces.reshape(-1))
         arrays.rim = wp.from_torch(surface.rim)
@@ -149,13 +159,24 @@ def launch(kernel: wp.Kernel, threads: int, surface: Surface, fans: Fans, inputs
         arrays.constant = wp.from_torch(surface.constant)
         arrays.side = wp.from_torch(fans.side)
         arrays.start = wp.from_torch(fans.start)
-        wp.launch(kernel, dim=threads, inputs=[arrays, *inputs], device=wp.device_from_torch(device))
+        wp.launch(kernel, dim=count, inputs=[arrays, *inputs], device=wp.device_from_torch(device))
+
+    if device.type == "cpu" and split and threads >= _SPLIT_MIN:
+        share = -(-threads // (os.cpu_count() or 1))
+        with ThreadPoolExecutor() as pool:
+            parts = [pool.submit(run, first, min(share, threads - first)) for first in range(0, threads, share)]
+        for part in parts:
+            part.result()
+        return
+    with wp.ScopedStream(wp.stream_from_torch(device) if device.type == "cuda" else None):
+        run(0, threads)
 
 
 @wp.struct
 class Arrays:
-    """`Surface` and `Fans` as kernels see them; `corner` are the faces, flat."""
+    """`Surface` and `Fans` as kernels see them; `corner` are the faces, flat; `first` the number of the first thread."""
 
+    first: int
     points: wp.array(dtype=wp.vec3d)
     corner: wp.array(dtype=int)
     rim: wp.array(dtype=int)
@@ -179,7 +200,7 @@ def shared_faces(m: Arrays, a: int, b: int) -> int:
 
 @wp.kernel
 def _first_quadrics(m: Arrays):
-    v = wp.tid()
+    v = m.first + wp.tid()
     matrix = wp.mat33d()
     vector = wp.vec3d()
     constant = wp.float64(0.0)
@@ -235,7 +256,7 @@ def _error(m: Arrays, v: int, x: wp.vec3d) -> wp.float64:
 
 @wp.kernel
 def _costs(m: Arrays, length_weight: wp.float64, cost: wp.array(dtype=float)):
-    s = wp.tid()
+    s = m.first + wp.tid()
     cost[s] = wp.inf
     a = m.corner[s]
     b = m.corner[turn_side(s, 1)]
@@ -277,7 +298,7 @@ def _allowed(
     quality: wp.float64,
     allowed: wp.array(dtype=int),
 ):
-    s = wp.tid()
+    s = m.first + wp.tid()
     if not (cost[s] <= limit):
         return
     a = m.corner[s]

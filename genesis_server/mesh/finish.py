@@ -12,11 +12,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+from torch import Tensor
 
 from genesis_server.mesh.connectivity import pair_sides
 from genesis_server.mesh.holes import fill_holes
 from genesis_server.mesh.mesh import Mesh
-from genesis_server.mesh.orientation import agreeing_links, orient
+from genesis_server.mesh.orientation import agreeing_links, clashing, orient
 from genesis_server.mesh.remesh import THICKNESS
 from genesis_server.mesh.remesh import remesh as remesh_surface
 from genesis_server.mesh.repair import (
@@ -111,7 +112,8 @@ def _to_target(mesh: Mesh, faces: int, check: Callable[[], None]) -> Mesh:
     limit = int(faces * (1 + TOLERANCE))
     best = simplify(mesh, faces, check)
     if len(best.faces) > limit:
-        best = _fewer(best, simplify(without_slivers(_mend(clean_faces(best))), faces, check))
+        clean = clean_faces(best)
+        best = _fewer(best, simplify(without_slivers(_mend(clean, agreeing_links(clean))), faces, check))
     if len(best.faces) > limit and not len(sides_without_link(best.faces, agreeing_links(best))):
         best = _fewer(best, simplify(best, faces, check, eased=True))
     cells = max(_COARSEST + 1.0, _resolution_of(mesh) * min(1.0, (_SURPLUS * faces / len(mesh.faces)) ** 0.5))
@@ -145,19 +147,22 @@ def repair(mesh: Mesh) -> Mesh:
     if len(mesh.faces) == 0:
         return mesh
     links = pair_sides(mesh)
-    whole = keep_faces(mesh, drop_dust(mesh, links))
-    return _mend(orient(whole, links if len(whole.faces) == len(mesh.faces) else pair_sides(whole)))
+    mesh, links, part = orient(mesh, links)
+    agree = ~clashing(mesh.faces, links)
+    return _mend(mesh, links, part) if bool(agree.all()) else _mend(mesh, links[agree])
 
 
-def _mend(mesh: Mesh) -> Mesh:
+def _mend(mesh: Mesh, links: Tensor, part: Tensor | None = None) -> Mesh:
     """An oriented mesh without duplicates, faces without area, crumbs, small holes, or edges of more than two faces.
 
     Args:
         mesh: has neither duplicates nor faces without area.
+        links: as `agreeing_links` finds them.
+        part: int64 [F], components over the links, where they are known.
     """
-    links = agreeing_links(mesh)
     for _ in range(_MENDING_ROUNDS):
-        whole = keep_faces(mesh, drop_dust(mesh, links))
+        whole = keep_faces(mesh, drop_dust(mesh, links, part))
+        part = None
         if len(whole.faces) != len(mesh.faces):
             mesh, links = whole, agreeing_links(whole)
         filled = fill_holes(mesh, links, _hole_limit(mesh))

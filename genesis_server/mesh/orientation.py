@@ -95,11 +95,19 @@ def _strongest_partner(a: Tensor, b: Tensor, disagree: Tensor, count: int) -> tu
     return parent, turn
 
 
-def orient(mesh: Mesh, links: Tensor) -> Mesh:
-    """The mesh with consistent, outward winding; links that still clash afterwards are where it cannot be oriented."""
+def orient(mesh: Mesh, links: Tensor) -> tuple[Mesh, Tensor, Tensor]:
+    """The mesh with consistent, outward winding; links that still clash afterwards are where it cannot be oriented.
+
+    Returns:
+        The mesh; its links int64 [L, 2], as sides have other numbers in a face that was turned; and the component of each
+        face over the links, int64 [F].
+    """
     patch, flips = consistent_flips(mesh.faces, links)
-    mesh = Mesh(mesh.vertices, flip(mesh.faces, flips))
-    return Mesh(mesh.vertices, flip(mesh.faces, _inward(mesh, patch)[patch]))
+    inward = _inward(Mesh(mesh.vertices, flip(mesh.faces, flips)), patch)[patch]
+    turned = flips ^ inward
+    face, corner = links // 3, links % 3
+    links = torch.where(turned[face], 3 * face + 2 - corner, links)
+    return Mesh(mesh.vertices, flip(mesh.faces, turned)), links, patch
 
 
 def _inward(mesh: Mesh, patch: Tensor) -> Tensor:

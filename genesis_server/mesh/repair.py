@@ -13,6 +13,7 @@ from genesis_server.mesh.connectivity import components, ends_of, link_component
 from genesis_server.mesh.mesh import Mesh
 from genesis_server.mesh.normals import face_areas
 from genesis_server.mesh.orientation import agreeing_links
+from native_ext.flat_faces import flat_faces
 from native_ext.mesh_sides import CROWDED, fans_of, later_duplicates, torn_vertices, twin_sides
 from native_ext.segment_sum import sum_by_row
 
@@ -63,10 +64,7 @@ def first_of_duplicates(faces: Tensor) -> Tensor:
 
 def with_area(mesh: Mesh) -> Tensor:
     """bool [F], false for faces with a repeated vertex, an edge without length, or area <= 1e-12 of its square."""
-    corners = mesh.vertices.double()[mesh.faces.long()]
-    edges = (corners.roll(-1, 1) - corners).norm(dim=2)
-    area = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]).norm(dim=1) / 2
-    return (edges.amin(1) > 0) & (area > _FLAT * edges.amax(1) ** 2)
+    return ~flat_faces(mesh.vertices, mesh.faces, _FLAT)
 
 
 def clean_faces(mesh: Mesh) -> Mesh:
@@ -194,9 +192,13 @@ def part_touching(mesh: Mesh) -> Mesh:
     return Mesh(torch.where(shared[:, None], moved, mesh.vertices), mesh.faces)
 
 
-def drop_dust(mesh: Mesh, links: Tensor) -> Tensor:
-    """bool [F], false for faces of components that are tiny beside the whole; never all of them."""
-    part, area = _part_areas(mesh, links)
+def drop_dust(mesh: Mesh, links: Tensor, part: Tensor | None = None) -> Tensor:
+    """bool [F], false for faces of components that are tiny beside the whole; never all of them.
+
+    Args:
+        part: int64 [F], the components over the links, where they are known.
+    """
+    part, area = _part_areas(mesh, links, part)
     dust = (area < _DUST_AREA * area.sum()) & (torch.bincount(part) <= _DUST_FACES)
     return torch.ones_like(part, dtype=torch.bool) if bool(dust.all()) else ~dust[part]
 
@@ -207,9 +209,9 @@ def above_area(mesh: Mesh, links: Tensor, area_min: float) -> Tensor:
     return (area >= area_min)[part]
 
 
-def _part_areas(mesh: Mesh, links: Tensor) -> tuple[Tensor, Tensor]:
+def _part_areas(mesh: Mesh, links: Tensor, part: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """int64 [F] components, and their areas float64."""
-    part = link_components(links, len(mesh.faces))
+    part = link_components(links, len(mesh.faces)) if part is None else part
     parts = int(part.max()) + 1 if len(part) else 0
     return part, sum_by_row(part, face_areas(mesh)[:, None], parts)[:, 0]
 

@@ -109,7 +109,7 @@ def _with_sheets(solid: Tensor, stray: Tensor, cells: Tensor, dual: Tensor) -> T
     part = link_components(links, len(sheet.faces))
     large = (torch.bincount(part) >= _SHEET)[part][::2]
     step = (cells[quads[:, 2]] - cells[quads[:, 0]]).argmin(1)  # the axis, along which the four cells do not differ
-    normal = face_crosses(orient(sheet, links)).view(-1, 2, 3).sum(1).gather(1, step[:, None])[:, 0]
+    normal = face_crosses(orient(sheet, links)[0]).view(-1, 2, 3).sum(1).gather(1, step[:, None])[:, 0]
     axis = torch.eye(3, dtype=torch.int64, device=cells.device)[step]
     behind = cells[quads[:, 0]] + 1 - axis + axis * (normal < 0)[:, None]
     x, y, z = behind[large].unbind(1)
