@@ -27,7 +27,7 @@ LOCK = ROOT / "requirements.lock"
 CACHE = ROOT / ".cache"
 DEMO_PICTURE = "examples/cupcake.png"
 TORCH_INDEX = "https://download.pytorch.org/whl/"
-CPU_INDEX, WINDOWS_GPU_INDEX = "cpu", "cu128"
+CPU_INDEX, WINDOWS_GPU_INDEX = "cpu", "cu130"  # the builds of the pinned release (blender_addon/backend/machine.py)
 VALIDATOR = "gltf-validator@2.0.0-dev.3.10"
 # Blender's own module for the extension's tests, by the Python that has a wheel of it (docs/spec/platform.md 1)
 BPY = {(3, 11): ("bpy==4.5.15", "numpy<2"), (3, 13): ("bpy==5.2.3",)}

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import bpy
-from bpy.props import BoolProperty, FloatProperty, StringProperty
+from bpy.props import BoolProperty, EnumProperty, FloatProperty, StringProperty
 
 from genesis_server.protocol.connection import default_connection_file, home_folder
 from genesis_server.protocol.errors import ErrorCode, GenesisError, Remedy
@@ -44,6 +44,14 @@ class GenesisPreferences(bpy.types.AddonPreferences):
         name="Python to Install With",
         description="Python 3.11 to 3.13 that the server's environment is made from; empty to look for one",
         subtype="FILE_PATH",
+    )
+    device: EnumProperty(
+        name="Install For",
+        description="What the installed server computes on",
+        items=[
+            ("auto", "NVIDIA GPU or CPU", "The GPU where there is one of NVIDIA, else the CPU"),
+            ("cpu", "CPU", "Smaller to download; enough for genesis-mini, too slow for the large model"),
+        ],
     )
     connection_file: StringProperty(
         name="Connection File",
@@ -83,6 +91,7 @@ class GenesisPreferences(bpy.types.AddonPreferences):
         layout.use_property_decorate = False
         layout.prop(self, "python")
         layout.prop(self, "base_python")
+        layout.prop(self, "device")
         layout.prop(self, "model")
         layout.prop(self, "connection_file")
         column = layout.column(heading="Server")

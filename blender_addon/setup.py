@@ -51,7 +51,11 @@ class Setup:
             session.stop()  # Windows would not let go of its files
         online, chosen = bpy.app.online_access, preferences.preferences()
         self._looking = self._thread().submit(
-            backend.look, preferences.backend_folder(), online, bpy.path.abspath(chosen.base_python)
+            backend.look,
+            preferences.backend_folder(),
+            online,
+            bpy.path.abspath(chosen.base_python),
+            device=chosen.device,
         )
         session.touch()
 

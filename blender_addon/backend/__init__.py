@@ -24,6 +24,7 @@ _PLACES = {
     "bundle": ("Bundle", "find_bundle"),
     "installation": ("Installation", "Status"),
     "machine": ("Found", "look"),
+    "recipe": (),
     "record": ("State", "python_of", "remove", "state_of"),
 }
 __all__ = ["Bundle", "Found", "Installation", "State", "Status", "find_bundle", "look", "python_of", "remove", "state_of"]

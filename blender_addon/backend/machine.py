@@ -23,8 +23,32 @@ from genesis_server.protocol.errors import ErrorCode, GenesisError, Remedy
 PYTHONS = ((3, 11), (3, 12), (3, 13))  # what the server runs on
 UV_PYTHON = "3.12"  # that uv fetches where there is none
 TIMEOUT = 20.0  # seconds for any program that is asked something
-# torch's CUDA builds; a driver runs every build up to its own version, and the newest knows the newest GPUs
-CUDA_BUILDS = ((13, 0), (12, 8), (12, 6))
+
+
+@dataclass(frozen=True)
+class CudaBuild:
+    """One of torch's CUDA builds.
+
+    Attributes:
+        cuda: its version.
+        driver: CUDA version that the driver must support: within CUDA 12 every driver of that series runs every build.
+        oldest, newest: compute capabilities that it has kernels for.
+    """
+
+    cuda: tuple[int, int]
+    driver: tuple[int, int]
+    oldest: tuple[int, int]
+    newest: tuple[int, int]
+
+
+# of TORCH, best first (pytorch/pytorch, RELEASE.md: 12.8 ended with 2.12, and 13 knows nothing before Turing)
+TORCH = "2.13"
+CUDA_BUILDS = (
+    CudaBuild((13, 0), (13, 0), (7, 5), (99, 0)),
+    CudaBuild((12, 6), (12, 0), (5, 0), (9, 0)),
+)
+DRIVER_BRANCHES = ((580, (13, 0)), (570, (12, 8)), (560, (12, 6)), (550, (12, 4)), (535, (12, 2)), (525, (12, 0)))
+_VENDORS = {"0x1002": "AMD", "0x8086": "Intel"}  # PCI
 DOWNLOAD = {"cpu": 0.6e9, "cuda": 3.6e9}  # bytes
 ROOM = {"cpu": 3.5e9, "cuda": 10e9}  # bytes on the disk, caches included
 _ASK = (
@@ -33,6 +57,22 @@ _ASK = (
 )
 # Blender's own variables must not lead another Python to Blender's standard library
 _FOREIGN = ("PYTHONHOME", "PYTHONPATH", "PYTHONSTARTUP", "VIRTUAL_ENV", "CONDA_PREFIX")
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """An NVIDIA GPU.
+
+    Attributes:
+        name, driver: in words.
+        cuda: version that the driver runs; None while not known.
+        capability: compute capability; None for a driver that does not tell.
+    """
+
+    name: str
+    driver: str
+    cuda: tuple[int, int] | None
+    capability: tuple[int, int] | None
 
 
 @dataclass(frozen=True)
@@ -48,6 +88,7 @@ class Found:
         version: its version, or the one that uv would fetch.
         download, room: bytes to come, and bytes that it takes on the disk, roughly.
         online: whether the network may be used.
+        reason: why it is the CPU, in words; empty for a GPU.
     """
 
     device: str
@@ -59,10 +100,11 @@ class Found:
     download: int
     room: int
     online: bool
+    reason: str = ""
 
     def summary(self) -> str:
         """In words, for a panel or a log."""
-        torch = f"CUDA {self.cuda[0]}.{self.cuda[1]} for {self.gpu}" if self.cuda else "CPU"
+        torch = f"CUDA {self.cuda[0]}.{self.cuda[1]} for {self.gpu}" if self.cuda else f"the CPU ({self.reason or 'chosen'})"
         made = "uv" if self.uv else "pip"
         size = f"{self.download / 1e9:.1f} GB to download, {self.room / 1e9:.0f} GB on the disk"
         return f"torch for {torch}; Python {self.version[0]}.{self.version[1]} with {made}; {size}"
@@ -89,15 +131,22 @@ def look(folder: Path, online: bool, python: str = "", uv: str = "", device: str
             Remedy.ALLOW_ONLINE,
         )
     _check_machine()
-    gpu, driver, cuda = find_gpu() if device != "cpu" else ("", "", None)
-    build = cuda_build(gpu, driver, cuda) if gpu else None
+    gpu = find_gpu() if device != "cpu" else None
+    build = cuda_build(gpu) if gpu is not None else None
     if device == "cuda" and build is None:
         raise GenesisError(ErrorCode.INSTALL_FAILED, "No NVIDIA GPU was found.", "Install its driver, or choose the CPU.")
     kind = "cuda" if build else "cpu"
     tool = find_uv(uv)
     interpreter, version = find_python(python, needed=tool is None)
     _check_place(folder, ROOM[kind])
-    return Found(kind, gpu, build, tool, interpreter, version, int(DOWNLOAD[kind]), int(ROOM[kind]), online)
+    reason = "" if build else "chosen in the preferences" if device == "cpu" else _without_gpu()
+    name = gpu.name if gpu is not None else ""
+    return Found(kind, name, build, tool, interpreter, version, int(DOWNLOAD[kind]), int(ROOM[kind]), online, reason)
+
+
+def _without_gpu() -> str:
+    other = other_gpu()
+    return f"torch cannot use this {other} GPU here, only those of NVIDIA" if other else "no NVIDIA GPU was found"
 
 
 def clean_environment(**more: str) -> dict[str, str]:
@@ -106,32 +155,72 @@ def clean_environment(**more: str) -> dict[str, str]:
     return {**kept, "PYTHONUTF8": "1", "PYTHONUNBUFFERED": "1", **more}
 
 
-def find_gpu() -> tuple[str, str, tuple[int, int] | None]:
-    """Name, driver and the driver's CUDA version of the first NVIDIA GPU; empty words and None for none."""
+def find_gpu() -> Gpu | None:
+    """The first NVIDIA GPU, as its driver tells it; None where there is none, or GENESIS_CPU hides it."""
     tool = shutil.which("nvidia-smi") or (r"C:\Windows\System32\nvidia-smi.exe" if sys.platform == "win32" else None)
     if tool is None or os.environ.get("GENESIS_CPU"):
-        return "", "", None
-    listed = _said([tool, "--query-gpu=name,driver_version", "--format=csv,noheader"])
-    name, _, driver = (listed.splitlines() or [""])[0].rpartition(", ")
-    version = re.search(r"CUDA Version:\s*(\d+)\.(\d+)", _said([tool]))
-    return name.strip(), driver.strip(), (int(version[1]), int(version[2])) if version else None
+        return None
+    # drivers before 510 do not know compute_cap, and refuse the whole question
+    for fields in ("name,driver_version,compute_cap", "name,driver_version"):
+        listed = _said([tool, f"--query-gpu={fields}", "--format=csv,noheader"]).splitlines()
+        parts = [part.strip() for part in listed[0].split(",")] if listed else []
+        if len(parts) == fields.count(",") + 1 and parts[0]:
+            capability = _version(parts[2]) if len(parts) > 2 else None
+            return Gpu(parts[0], parts[1], _cuda_of(parts[1], _said([tool])), capability)
+    return None
 
 
-def cuda_build(gpu: str, driver: str, cuda: tuple[int, int] | None) -> tuple[int, int]:
-    """The newest CUDA build of torch that a driver runs.
+def _cuda_of(driver: str, said: str) -> tuple[int, int] | None:
+    """The CUDA version that a driver runs: as it says, or else by the number of its branch."""
+    if told := re.search(r"CUDA Version:\s*(\d+)\.(\d+)", said):
+        return int(told[1]), int(told[2])
+    branch = _version(driver)
+    return next((cuda for number, cuda in DRIVER_BRANCHES if branch and branch[0] >= number), None)
+
+
+def _version(text: str) -> tuple[int, int] | None:
+    found = re.match(r"(\d+)(?:\.(\d+))?", text)
+    return (int(found[1]), int(found[2] or 0)) if found else None
+
+
+def cuda_build(gpu: Gpu) -> tuple[int, int]:
+    """The newest CUDA build of torch that the driver runs and that has kernels for the GPU.
 
     Raises:
-        GenesisError: INSTALL_FAILED for a driver that is too old.
+        GenesisError: INSTALL_FAILED for a driver or a GPU that is too old, in words.
     """
-    for build in CUDA_BUILDS:
-        if cuda is None or build <= cuda:
-            return build if cuda is not None else CUDA_BUILDS[-1]
-    oldest = ".".join(map(str, CUDA_BUILDS[-1]))
+    fitting = [build for build in CUDA_BUILDS if gpu.capability is None or build.oldest <= gpu.capability <= build.newest]
+    if not fitting:
+        raise GenesisError(
+            ErrorCode.INSTALL_FAILED,
+            f"torch has no build for the {gpu.name}, whose compute capability is {_words(gpu.capability)}.",
+            "Choose the CPU under Install For in the preferences.",
+        )
+    for build in fitting:
+        if gpu.cuda is not None and gpu.cuda >= build.driver:
+            return build.cuda
+    needed = _words(fitting[-1].driver)
     raise GenesisError(
         ErrorCode.INSTALL_FAILED,
-        f"The driver {driver} of {gpu} supports CUDA {cuda[0]}.{cuda[1]}, but {oldest} is needed.",
-        "Update the NVIDIA driver, or choose the CPU.",
+        f"The driver {gpu.driver} of the {gpu.name} supports CUDA {_words(gpu.cuda)}, but {needed} is needed.",
+        "Update the NVIDIA driver, or choose the CPU under Install For in the preferences.",
     )
+
+
+def other_gpu() -> str:
+    """A word for a GPU that torch has no use for here: "AMD" or "Intel"; empty where none is seen (only Linux is looked at)."""
+    for file in sorted(Path("/sys/class/drm").glob("card*/device/vendor")):
+        try:
+            vendor = _VENDORS.get(file.read_text("ascii").strip(), "")
+        except (OSError, ValueError):
+            continue
+        if vendor:
+            return vendor
+    return ""
+
+
+def _words(version: tuple[int, int] | None) -> str:
+    return f"{version[0]}.{version[1]}" if version else "an unknown version"
 
 
 def find_uv(named: str = "") -> Path | None:

@@ -40,6 +40,7 @@ def _draw_progress(box: bpy.types.UILayout, context: bpy.types.Context) -> None:
     )
     if status is not None:
         row.operator("genesis.cancel_install", text="", icon="X")
+        draw.paragraph(box, context, f"{setup.found.summary()}.")
         if status.line:
             draw.paragraph(box, context, status.line)
 

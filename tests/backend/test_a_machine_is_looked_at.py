@@ -65,28 +65,78 @@ def test_without_any_python_uv_fetches_one_and_pip_cannot(machine, monkeypatch) 
 
 @pytest.mark.skipif(os.name == "nt", reason="the stand-in is a shell script")
 @pytest.mark.parametrize(
-    ("driver", "cuda", "build"), [("600.1", "13.1", (13, 0)), ("572.2", "12.8", (12, 8)), ("560.9", "12.6", (12, 6))]
+    ("name", "driver", "cuda", "capability", "build"),
+    [
+        ("NVIDIA GeForce RTX 5090", "591.10", "13.1", "12.0", (13, 0)),
+        ("NVIDIA GeForce RTX 4090", "580.65.06", "13.0", "8.9", (13, 0)),
+        ("NVIDIA GeForce RTX 4090", "572.16", "12.8", "8.9", (12, 6)),
+        ("NVIDIA A100-SXM4-80GB", "535.183.01", "12.2", "8.0", (12, 6)),
+        ("NVIDIA GeForce GTX 1080 Ti", "591.10", "13.1", "6.1", (12, 6)),
+        ("Tesla V100-PCIE-16GB", "580.65.06", "13.0", "7.0", (12, 6)),
+        ("NVIDIA GeForce RTX 3060", "580.88", "", "8.6", (13, 0)),
+        ("NVIDIA GeForce RTX 3060", "551.23", "", "8.6", (12, 6)),
+        ("Quadro T1000", "580.88", "13.0", "", (13, 0)),
+    ],
 )
-def test_the_build_of_torch_follows_the_driver(machine, tmp_path, monkeypatch, driver, cuda, build) -> None:
-    put_nvidia_smi(tmp_path, monkeypatch, driver, cuda)
-    gpu, said, version = machine.find_gpu()
-    assert (gpu, said) == ("NVIDIA GeForce RTX 4090", driver)
-    assert machine.cuda_build(gpu, said, version) == build
+def test_the_build_of_torch_follows_driver_and_gpu(
+    backend, tmp_path, monkeypatch, name, driver, cuda, capability, build
+) -> None:
+    put_nvidia_smi(tmp_path, monkeypatch, name, driver, cuda, capability)
+    found = backend.look(tmp_path, online=True)
+    assert (found.device, found.gpu, found.cuda) == ("cuda", name, build)
+    assert f"CUDA {build[0]}.{build[1]} for {name}" in found.summary(), "the log says which, and for what"
+    command = backend.recipe.make_steps(tmp_path, backend.find_bundle(), found, ())[1].commands[0]
+    assert f"https://download.pytorch.org/whl/cu{build[0]}{build[1]}" in command
 
 
 @pytest.mark.skipif(os.name == "nt", reason="the stand-in is a shell script")
-def test_a_driver_that_is_too_old_is_named(backend, tmp_path, monkeypatch) -> None:
-    put_nvidia_smi(tmp_path, monkeypatch, "470.1", "11.4")
+@pytest.mark.parametrize(
+    ("name", "driver", "cuda", "capability", "named"),
+    [
+        ("NVIDIA GeForce GTX 980", "470.1", "11.4", "5.2", ("470.1", "11.4", "12.0", "driver")),
+        ("NVIDIA GeForce RTX 5070", "572.16", "12.8", "12.0", ("572.16", "12.8", "13.0", "driver")),
+        ("Tesla K80", "580.65", "13.0", "3.7", ("K80", "3.7", "CPU")),
+    ],
+)
+def test_what_torch_has_no_build_for_is_named(backend, tmp_path, monkeypatch, name, driver, cuda, capability, named) -> None:
+    put_nvidia_smi(tmp_path, monkeypatch, name, driver, cuda, capability)
     error = refused(backend.look, tmp_path, online=True)
-    assert "470.1" in error.message and "11.4" in error.message
-    assert backend.look(tmp_path, online=True, device="cpu").cuda is None
+    assert all(word in str(error) for word in named), str(error)
+    chosen = backend.look(tmp_path, online=True, device="cpu")
+    assert chosen.cuda is None and "chosen in the preferences" in chosen.summary()
 
 
-def put_nvidia_smi(folder: Path, monkeypatch, driver: str, cuda: str) -> None:
+@pytest.mark.parametrize(("vendor", "words"), [("AMD", "AMD GPU"), ("", "no NVIDIA GPU was found")])
+def test_without_an_nvidia_gpu_it_is_the_cpu_and_says_why(backend, tmp_path, monkeypatch, vendor, words) -> None:
+    monkeypatch.setattr(backend.machine, "find_gpu", lambda: None)
+    monkeypatch.setattr(backend.machine, "other_gpu", lambda: vendor)
+    found = backend.look(tmp_path, online=True)
+    assert found.device == "cpu" and words in found.summary()
+    command = backend.recipe.make_steps(tmp_path, backend.find_bundle(), found, ())[1].commands[-1]
+    assert "https://download.pytorch.org/whl/cpu" in command or sys.platform == "darwin"
+
+
+def test_a_driver_that_does_not_answer_is_no_gpu(machine, tmp_path, monkeypatch) -> None:
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\necho 'NVIDIA-SMI has failed' >&2\nexit 9\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.delenv("GENESIS_CPU", raising=False)
+    assert machine.find_gpu() is None
+
+
+def test_the_builds_are_those_of_the_pinned_torch(backend) -> None:
+    assert backend.find_bundle().torch.startswith(f"{backend.machine.TORCH}."), "look at its CUDA builds, then at machine.py"
+
+
+def put_nvidia_smi(folder: Path, monkeypatch, name: str, driver: str, cuda: str, capability: str) -> None:
+    """A stand-in; one without a capability is of a driver that does not know the word."""
+    whole = f"echo '{name}, {driver}, {capability}'" if capability else "echo 'Field is not valid.'; exit 2"
+    head = f"CUDA Version: {cuda}" if cuda else ""
     tool = folder / "nvidia-smi"
     tool.write_text(
-        f"#!/bin/sh\ncase \"$1\" in --query*) echo 'NVIDIA GeForce RTX 4090, {driver}';;\n"
-        f"*) echo '| NVIDIA-SMI {driver}  Driver Version: {driver}  CUDA Version: {cuda} |';; esac\n"
+        f"#!/bin/sh\ncase \"$1\" in *compute_cap*) {whole};; --query*) echo '{name}, {driver}';;\n"
+        f"*) echo '| NVIDIA-SMI {driver}  Driver Version: {driver}  {head} |';; esac\n"
     )
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")

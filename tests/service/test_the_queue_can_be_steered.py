@@ -8,6 +8,7 @@ import sqlite3
 
 from running_server import Server
 
+from genesis_server.protocol import PROTOCOL_VERSION
 from genesis_server.protocol.codec import encode
 from genesis_server.protocol.errors import ErrorCode
 from genesis_server.protocol.messages import Cancel, JobInfo, Jobs, JobState, ListJobs, Move, Retry, Status, Submit
@@ -103,7 +104,7 @@ def test_a_job_queued_by_another_release_fails_with_the_reason_and_the_rest_goes
     job = store.add(Submit((str(picture),), str(tmp_path / "old.genesis")))
     store.close()
     with contextlib.closing(sqlite3.connect(tmp_path / "jobs.sqlite")) as database, database:
-        old = encode(Submit((str(picture),), "x"))[0].replace(b'{"v": 2', b'{"v": 1')
+        old = encode(Submit((str(picture),), "x"))[0].replace(f'{{"v": {PROTOCOL_VERSION}'.encode(), b'{"v": 1')
         database.execute("UPDATE jobs SET request = ? WHERE id = ?", (old, job.id))
         database.execute("ALTER TABLE jobs DROP COLUMN place")
         database.execute('ALTER TABLE jobs DROP COLUMN "group"')
