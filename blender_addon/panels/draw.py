@@ -24,7 +24,8 @@ REMEDIES = {
     Remedy.INSTALL_SERVER: ("genesis.install_server", "IMPORT"),
     Remedy.ALLOW_ONLINE: ("genesis.allow_online", "INTERNET"),
 }
-_MARGIN, _MARGIN_CLOSE = 46, 90  # pixels beside words, and beside those with a cross to close them
+_MARGIN, _MARGIN_CLOSE = 68, 92  # pixels beside words in a box, and beside those with a cross to close them
+UNBOXED = 46  # beside words in no box
 
 
 def split_column(layout: bpy.types.UILayout) -> bpy.types.UILayout:

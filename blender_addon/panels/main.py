@@ -136,7 +136,7 @@ def _draw_new(layout: bpy.types.UILayout, context: bpy.types.Context, scene: Gen
     if limits := model_facts.limits(preferences().model or MINI):
         words = layout.column()
         words.active = False
-        draw.paragraph(words, context, limits, "INFO")
+        draw.paragraph(words, context, limits, "INFO", draw.UNBOXED)
     item = context.active_object
     if item is not None and item.type == "MESH" and scene.pictures and memory_of(item) is None:
         layout.operator("genesis.texture_mesh", text=f"Texture {item.name}", icon="TEXTURE")

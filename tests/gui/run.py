@@ -38,6 +38,8 @@ for _ in $(seq 1 {ticks}); do
     case $verb in
       click) set -- $rest; xdotool mousemove "$1" "$2" sleep 0.3 click 1 sleep 0.2 mousemove 400 640;;
       point) xdotool mousemove $rest sleep 0.3;;
+      drag) "{python}" "{here}/x11_offer.py" drag $rest;;
+      copy) "{python}" "{here}/x11_offer.py" clipboard $rest & sleep 0.5;;
       key) set -- $rest; xdotool key "$1";;
       shot) set -- $rest
             import -silent -window root "{shots}/$1.png"
@@ -92,7 +94,9 @@ def drive(tool: Path, folder: Path, options: argparse.Namespace) -> dict:
     job["model"] = model_id(folder)
     options.shots.mkdir(parents=True, exist_ok=True)
     script = folder / "drive.sh"
-    script.write_text(DRIVE.format(shots=options.shots.resolve(), ticks=10 * TIME_LIMIT, folder=folder))
+    script.write_text(
+        DRIVE.format(shots=options.shots.resolve(), ticks=10 * TIME_LIMIT, folder=folder, python=sys.executable, here=HERE)
+    )
     command = ["bash", tool, "--suite", options.suite, "--script", HERE / "walk.py", "--ready", folder / "ready"]
     command += ["--drive", script, "--", "--factory-startup"]
     environment = {**os.environ, "GENESIS_GUI_JOB": json.dumps(job)}

@@ -185,16 +185,16 @@ def walk():
     yield settle()
     yield shot("panel_empty", sidebar())
 
-    yield ask("point 400 640")
-    with bpy.context.temp_override(window=window, area=area, region=regions["UI"]):
-        bpy.ops.wm.drop_import_file(
-            "INVOKE_DEFAULT", directory=os.path.dirname(JOB["picture"]), files=[{"name": os.path.basename(JOB["picture"])}]
-        )
+    yield ask(f"drag {JOB['picture']} 400 640")
     yield settle()
     yield shot("drop_menu")
     yield ask("click 400 632")
     yield settle()
-    check(len(bpy.context.scene.genesis.pictures) == 1, "a dropped picture is in the list")
+    check([item.path for item in bpy.context.scene.genesis.pictures] == [JOB["picture"]], "a dropped picture is in the list")
+    yield ask(f"copy {JOB['picture']}")
+    with in_view():
+        report["paste"] = paste()
+    yield settle()
     settings = bpy.context.scene.genesis.settings
     bpy.context.scene.genesis.preset = "draft"
     settings.shape.steps = settings.texture.steps = 40  # so that there is time for a picture of each stage
@@ -247,7 +247,7 @@ def walk():
 
     bpy.context.window_manager.genesis.page = "NEW"
     scene = bpy.context.scene.genesis
-    scene.preset, scene.variants = "draft", 3
+    scene.preset, scene.variants, scene.layout = "draft", 3, "ROW"
     bpy.context.scene.cursor.location = (1.5, 0.0, 0.0)
     with in_view():
         check(bpy.ops.genesis.generate() == {"FINISHED"}, "three variants are asked for")
@@ -263,6 +263,16 @@ def walk():
     look_at(results())
     yield settle()
     yield shot("variants")
+    kept, other = [item for item in results() if item.data.genesis.group]
+    folder = other.data.genesis.asset
+    look_at([kept])
+    with in_view():
+        check(bpy.ops.genesis.keep_variant("EXEC_DEFAULT", True) == {"FINISHED"}, "one variant is kept")
+    check(len(results()) == 2 and not os.path.isdir(folder), "the other one is gone, and its folder")
+    yield settle()
+    yield ask("key ctrl+z")
+    yield settle()
+    check(len(results()) == 3 and os.path.isdir(folder), "undo brings back both")
 
     path = str(FOLDER / "scene.blend")
     with in_view():
@@ -279,6 +289,19 @@ def walk():
     check([tuple(vertex.co) for vertex in item.data.vertices] == before, "a new texture keeps the shape")
     yield settle()
     yield shot("new_texture")
+
+
+def paste():
+    """Whether a picture that another program has copied can be pasted; some releases of Blender cannot on X11."""
+    pictures = bpy.context.scene.genesis.pictures
+    try:
+        bpy.ops.genesis.paste_picture()
+    except RuntimeError as error:
+        return str(error)
+    check(len(pictures) == 2 and os.path.getsize(pictures[1].absolute()) > 1000, "a pasted picture is in the list")
+    pictures.remove(1)
+    bpy.context.scene.genesis.active_picture = 0
+    return "pasted"
 
 
 def session_connected():
