@@ -42,6 +42,7 @@ from genesis_server.service.worker_process import DOWNLOAD_COMMAND, INBOX, WORKE
 
 TICK = 0.2  # seconds between looks at the clocks
 PARENT_EVERY = 1.0  # seconds between looks whether the parent process is there
+GIVE_WAY = 10.0  # seconds that a server which ends may take to stop its workers
 STATE_EVENT, QUEUE_EVENT = "state", "queue"
 ASSETS_FOLDER, UPLOADS_FOLDER = "assets", "uploads"
 THUMBNAIL = "thumbnail.png"
@@ -68,7 +69,7 @@ class Supervisor:
         folder = connection_file.parent
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._store = JobStore(folder)
+            self._store = _open_store(folder, connection_file)
             self._log = open_log(folder)
         except (FileNotFoundError, NotADirectoryError, FileExistsError) as error:
             raise GenesisError(
@@ -361,6 +362,19 @@ class Supervisor:
         self._inbox.close(linger=0)
         self._endpoint.close()
         self._context.term()
+
+
+def _open_store(folder: Path, connection_file: Path) -> JobStore:
+    """The store; waits for a server on its way out, which has taken its connection file back and has not let go of the store."""
+    deadline = time.monotonic() + GIVE_WAY
+    while True:
+        try:
+            return JobStore(folder)
+        except GenesisError as error:
+            gone = error.code == ErrorCode.ALREADY_RUNNING and not connection_file.exists()
+            if not gone or time.monotonic() > deadline:
+                raise
+        time.sleep(0.05)
 
 
 def _worker_lost(message: str) -> GenesisError:

@@ -52,7 +52,7 @@ def test_a_missing_server_is_noticed_and_generate_says_so(bare: Blender) -> None
 
 
 def test_without_online_access_the_card_says_what_to_allow(bare: Blender, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise GenesisError(ErrorCode.OFFLINE, "Blender may not use the network.", "Allow it.", Remedy.ALLOW_ONLINE)
 
     monkeypatch.setattr(backend, "look", refuse)
@@ -65,7 +65,7 @@ def test_without_online_access_the_card_says_what_to_allow(bare: Blender, monkey
 def test_an_installation_is_followed_to_its_end(bare: Blender, monkeypatch: pytest.MonkeyPatch, fails: bool) -> None:
     error = GenesisError(ErrorCode.INSTALL_FAILED, "torch failed.", "Look at the log.", Remedy.OPEN_LOG)
     end = Status(error=error) if fails else Status(done=True, fraction=1.0)
-    monkeypatch.setattr(backend, "look", lambda *_: SimpleNamespace(download=1))
+    monkeypatch.setattr(backend, "look", lambda *_, **__: SimpleNamespace(download=1))
     monkeypatch.setattr(backend, "find_bundle", lambda: None)
     monkeypatch.setattr(backend, "Installation", lambda *_: Installer(end))
     assert bpy.ops.genesis.install_server() == {"FINISHED"}
