@@ -56,6 +56,8 @@ def load(name: str) -> GenerateSettings:
     if name in PRESETS:
         return preset(name)
     path = user_folder() / f"{name}{_SUFFIX}"
+    if not path.is_file():
+        raise GenesisError(ErrorCode.BAD_PARAMETER, f"There is no preset {name!r}.", f"Use one of {', '.join(names())}.")
     try:
         with path.open("rb") as file:
             values = json.loads(file.read(_MAX_BYTES))

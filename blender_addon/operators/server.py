@@ -129,6 +129,9 @@ class GENESIS_OT_open_preferences(GenesisOperator):
 
     def work(self, _context: bpy.types.Context) -> None:
         """Shows them."""
+        if bpy.app.background:
+            words = "There is no window to show the preferences in.", "Set them in bpy.context.preferences.addons."
+            raise GenesisError(ErrorCode.BAD_PARAMETER, *words)
         bpy.ops.preferences.addon_show(module=ADDON)
 
 

@@ -365,7 +365,7 @@ class Supervisor:
 
 
 def _open_store(folder: Path, connection_file: Path) -> JobStore:
-    """The store; waits for a server on its way out, which has taken its connection file back and has not let go of the store."""
+    """The store; waits for a server on its way out, which has taken its connection file back but still holds the store."""
     deadline = time.monotonic() + GIVE_WAY
     while True:
         try:

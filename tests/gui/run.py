@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A real Blender window under a virtual display, used as a person would, with a picture of each step.
 
-    python tests/gui/run.py [--suite trixie|sid] [--shots FOLDER]
+    python tests/gui/run.py [--suite trixie|sid] [--shots FOLDER] [--batch]
 
 Needs root on Debian (gui_blender.sh). The server runs outside of the tree in this interpreter's environment; Blender finds it
 by its connection file in the shared /tmp. `walk.py` runs inside of Blender and asks for what only the display can do (clicks,
@@ -15,6 +15,7 @@ import argparse
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -69,6 +70,7 @@ def model_id(folder: Path) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--suite", choices=("trixie", "sid"), default="trixie", help="Blender 4.3, or the newest")
+    parser.add_argument("--batch", action="store_true", help="no window: the example of docs/scripting.md in `blender -b`")
     parser.add_argument("--shots", type=Path, default=SHOTS, help="where the pictures go")
     options = parser.parse_args()
     tool = HERE / "gui_blender.sh"
@@ -79,6 +81,30 @@ def main() -> None:
     print(json.dumps(report, indent=1))
     if not report.get("ok"):
         raise SystemExit(report.get("failed", "The script in Blender did not come to its end."))
+
+
+def window(tool: Path, folder: Path, options: argparse.Namespace) -> list[object]:
+    """The command that opens Blender and follows walk.py."""
+    options.shots.mkdir(parents=True, exist_ok=True)
+    script = folder / "drive.sh"
+    script.write_text(
+        DRIVE.format(shots=options.shots.resolve(), ticks=10 * TIME_LIMIT, folder=folder, python=sys.executable, here=HERE)
+    )
+    command = ["bash", tool, "--suite", options.suite, "--script", HERE / "walk.py", "--ready", folder / "ready"]
+    return [*command, "--drive", script, "--", "--factory-startup"]
+
+
+def batch(tool: Path, folder: Path, job: dict, options: argparse.Namespace) -> list[object]:
+    """The command that runs the example of docs/scripting.md without a window, on two pictures."""
+    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/scripting.md").read_text("utf-8"), re.DOTALL)
+    pictures = folder / "pictures"
+    pictures.mkdir()
+    for name in ("apple.png", "cupcake.png"):
+        shutil.copy(ROOT / "examples" / name, pictures)
+    job["example"] = str(folder / "example.py")
+    Path(job["example"]).write_text(example, "utf-8")
+    command = ["bash", tool, "--suite", options.suite, "--background", "--script", HERE / "batch.py", "--"]
+    return [*command, "--", pictures, folder / "assets.blend"]
 
 
 def drive(tool: Path, folder: Path, options: argparse.Namespace) -> dict:
@@ -92,13 +118,7 @@ def drive(tool: Path, folder: Path, options: argparse.Namespace) -> dict:
     archive = Path(shutil.copy(next((ROOT / "dist").glob("genesis-*-linux-x64.zip")), folder))
     job = {"zip": str(archive), "picture": str(picture), "connection_file": str(connection), "folder": str(folder)}
     job["model"] = model_id(folder)
-    options.shots.mkdir(parents=True, exist_ok=True)
-    script = folder / "drive.sh"
-    script.write_text(
-        DRIVE.format(shots=options.shots.resolve(), ticks=10 * TIME_LIMIT, folder=folder, python=sys.executable, here=HERE)
-    )
-    command = ["bash", tool, "--suite", options.suite, "--script", HERE / "walk.py", "--ready", folder / "ready"]
-    command += ["--drive", script, "--", "--factory-startup"]
+    command = batch(tool, folder, job, options) if options.batch else window(tool, folder, options)
     environment = {**os.environ, "GENESIS_GUI_JOB": json.dumps(job)}
     launch = start_server(sys.executable, connection, os.getpid())
     launch.wait()
