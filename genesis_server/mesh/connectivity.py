@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from genesis_server.mesh.mesh import Mesh
-from native_ext.mesh_sides import CROWDED, fans_of, twin_sides
+from native_ext.mesh_sides import CROWDED, twin_sides
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def pair_sides(mesh: Mesh) -> Tensor:
     Returns:
         int64 [L, 2] sides.
     """
-    twin = twin_sides(mesh.faces, fans_of(mesh.faces, len(mesh.vertices))).long()
+    twin = twin_sides(mesh.faces, mesh.fans).long()
     side = torch.arange(len(twin), device=twin.device)
     once = twin > side
     links = torch.stack([side[once], twin[once]], 1)
@@ -72,6 +72,13 @@ def pair_sides(mesh: Mesh) -> Tensor:
     edge, count = torch.unique(key, return_inverse=True, return_counts=True)[1:]
     three, four = (crowded[_by_edge(edge, count, faces)] for faces in (3, 4))
     return torch.cat([links, _pair_three(mesh, three), _pair_four(mesh, four)])
+
+
+def sides_without_link(faces: Tensor, links: Tensor) -> Tensor:
+    """int64 sides at which the surface ends, ascending."""
+    open_side = torch.ones(len(ends_of(faces)), dtype=torch.bool, device=faces.device)
+    open_side[links.reshape(-1)] = False
+    return torch.nonzero(open_side)[:, 0]
 
 
 def link_components(links: Tensor, faces: int) -> Tensor:

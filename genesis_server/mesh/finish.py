@@ -14,7 +14,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from genesis_server.mesh.connectivity import pair_sides
+from genesis_server.mesh.connectivity import pair_sides, sides_without_link
 from genesis_server.mesh.holes import fill_holes
 from genesis_server.mesh.mesh import Mesh
 from genesis_server.mesh.orientation import agreeing_links, clashing, orient
@@ -27,7 +27,6 @@ from genesis_server.mesh.repair import (
     keep_faces,
     part_touching,
     separate_sheets,
-    sides_without_link,
     weld,
 )
 from genesis_server.mesh.simplify import FACES_MIN, simplify, without_slivers

@@ -12,10 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genesis_server.mesh.connectivity import ends_of, link_components
+from genesis_server.mesh.connectivity import ends_of, link_components, sides_without_link
 from genesis_server.mesh.mesh import Mesh
 from genesis_server.mesh.normals import face_areas
-from genesis_server.mesh.repair import sides_without_link
 
 _CLIPPED = 12  # edges; least area costs n^3
 _RIM_SHARE = 0.4  # a filling larger than this share of its component would be the back of a sheet

@@ -4,8 +4,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
+
+from native_ext.mesh_sides import Fans, fans_of
 
 
 @dataclass(frozen=True)
@@ -19,3 +22,8 @@ class Mesh:
 
     vertices: torch.Tensor
     faces: torch.Tensor
+
+    @cached_property
+    def fans(self) -> Fans:
+        """The sides that start in each vertex; sorted once, as several operators of a clean-up ask for them."""
+        return fans_of(self.faces, len(self.vertices))

@@ -3,8 +3,8 @@
 
 The flags of an O-Voxel have no sign, so the winding of an extracted surface means nothing, and on noisy surfaces a few links
 lie. Patches are therefore merged like clusters that vote: two patches join in the relation that most of their common links
-ask for, strongest agreement first; one wrong bridge cannot turn half an object inside out. Each finished patch then faces
-the side from which more rays escape; patches that nobody sees from outside face outward by their signed volume.
+ask for, strongest agreement first; one wrong bridge cannot turn half an object inside out. A closed patch then faces outward by
+its signed volume, an open one the side from which more rays escape, or by its volume where nobody sees it from outside.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from genesis_server.mesh.connectivity import ends_of, number_roots, pair_sides, parity_components
+from genesis_server.mesh.connectivity import ends_of, number_roots, pair_sides, parity_components, sides_without_link
 from genesis_server.mesh.mesh import Mesh
 from genesis_server.mesh.normals import face_crosses
 from native_ext.escape_rays import escape_votes
@@ -103,18 +103,26 @@ def orient(mesh: Mesh, links: Tensor) -> tuple[Mesh, Tensor, Tensor]:
         face over the links, int64 [F].
     """
     patch, flips = consistent_flips(mesh.faces, links)
-    inward = _inward(Mesh(mesh.vertices, flip(mesh.faces, flips)), patch)[patch]
-    turned = flips ^ inward
+    ends = sides_without_link(mesh.faces, links) // 3
+    inward = _inward(Mesh(mesh.vertices, flip(mesh.faces, flips)), patch, patch[ends])
+    turned = flips ^ inward[patch]
     face, corner = links // 3, links % 3
     links = torch.where(turned[face], 3 * face + 2 - corner, links)
     return Mesh(mesh.vertices, flip(mesh.faces, turned)), links, patch
 
 
-def _inward(mesh: Mesh, patch: Tensor) -> Tensor:
-    """bool [patches], those that face inward."""
+def _inward(mesh: Mesh, patch: Tensor, open_patches: Tensor) -> Tensor:
+    """bool [patches], those that face inward.
+
+    Args:
+        patch: int64 [F]; open_patches: int64 [n], those with an end, any number of times.
+    """
     patches = int(patch.max()) + 1 if len(patch) else 0
     crosses = face_crosses(mesh).double()
     area = crosses.norm(dim=1)
+    inward = _signed_volumes(mesh, patch, patches, area) < 0
+    if len(open_patches) == 0:
+        return inward
     chosen = _spread(area, patch, patches)
     corners = mesh.vertices[mesh.faces[chosen].long()]
     extent = float((mesh.vertices.amax(0) - mesh.vertices.amin(0)).max())
@@ -122,8 +130,9 @@ def _inward(mesh: Mesh, patch: Tensor) -> Tensor:
     votes = escape_votes(mesh.vertices, mesh.faces, corners.mean(1), unit, _RAYS, _LIFT * extent).long()
     total = torch.zeros(patches, dtype=torch.int64, device=patch.device).index_add_(0, patch[chosen], votes)
     asked = torch.bincount(patch[chosen], minlength=patches) * _RAYS
-    volume = _signed_volumes(mesh, patch, patches, area)
-    return torch.where(total.abs() > _DECIDED * asked, total < 0, volume < 0)
+    seen = torch.zeros_like(inward)
+    seen[open_patches] = True
+    return torch.where(seen & (total.abs() > _DECIDED * asked), total < 0, inward)
 
 
 def _spread(area: Tensor, patch: Tensor, patches: int) -> Tensor:

@@ -12,11 +12,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from genesis_server.mesh.connectivity import components, ends_of, link_components
+from genesis_server.mesh.connectivity import components, ends_of, link_components, sides_without_link
 from genesis_server.mesh.mesh import Mesh
 from genesis_server.mesh.normals import face_areas, face_normals
 from genesis_server.mesh.orientation import agreeing_links
-from genesis_server.mesh.repair import keep_faces, separate_sheets, sides_without_link
+from genesis_server.mesh.repair import keep_faces, separate_sheets
 from native_ext.closest_point import SurfaceSearch
 from native_ext.dual_contour import CORNERS, Contour, contour, feature_points, grow_cells
 from native_ext.dual_grid_mesh import flatter_diagonal, split_quads

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from genesis_server.mesh.connectivity import components, ends_of, link_components, number_roots
+from genesis_server.mesh.connectivity import components, ends_of, link_components, number_roots, sides_without_link
 from genesis_server.mesh.mesh import Mesh
 from genesis_server.mesh.normals import face_areas
 from genesis_server.mesh.orientation import agreeing_links
@@ -72,7 +72,7 @@ def clean_faces(mesh: Mesh) -> Mesh:
     solid = with_area(mesh)
     if not bool(solid.all()):
         mesh = Mesh(mesh.vertices, mesh.faces[solid])
-    return keep_faces(mesh, first_of_duplicates(mesh.faces))
+    return keep_faces(mesh, ~later_duplicates(mesh.faces, mesh.fans))
 
 
 def split_unlinked(mesh: Mesh, links: Tensor) -> Mesh:
@@ -114,7 +114,7 @@ def _torn(mesh: Mesh, links: Tensor, same_way: Tensor) -> Tensor:
     """bool [V], vertices that may be of more than one fan."""
     mate = torch.full((3 * len(mesh.faces),), -1, dtype=torch.int32, device=links.device)
     mate[links[:, 0]], mate[links[:, 1]] = links[:, 1].int(), links[:, 0].int()
-    torn = torn_vertices(mesh.faces, fans_of(mesh.faces, len(mesh.vertices)), mate)
+    torn = torn_vertices(mesh.faces, mesh.fans, mate)
     clash = links[same_way].reshape(-1)  # walks go astray there
     torn[mesh.faces.long().reshape(-1)[clash]] = True
     torn[ends_of(mesh.faces)[clash]] = True
@@ -136,7 +136,7 @@ def separate_sheets(mesh: Mesh, links: Tensor) -> Mesh:
 
 def _crowded(mesh: Mesh, links: Tensor) -> list[list[int]]:
     """Groups of one or two sides that have to leave their edge; no face in two groups, as each can be halved once at a time."""
-    full = torch.nonzero(twin_sides(mesh.faces, fans_of(mesh.faces, len(mesh.vertices))) == CROWDED)[:, 0]
+    full = torch.nonzero(twin_sides(mesh.faces, mesh.fans) == CROWDED)[:, 0]
     if len(full) == 0:
         return []
     start, end = mesh.faces.long().reshape(-1)[full], ends_of(mesh.faces)[full]
@@ -214,10 +214,3 @@ def _part_areas(mesh: Mesh, links: Tensor, part: Tensor | None = None) -> tuple[
     part = link_components(links, len(mesh.faces)) if part is None else part
     parts = int(part.max()) + 1 if len(part) else 0
     return part, sum_by_row(part, face_areas(mesh)[:, None], parts)[:, 0]
-
-
-def sides_without_link(faces: Tensor, links: Tensor) -> Tensor:
-    """int64 sides at which the surface ends, ascending."""
-    open_side = torch.ones(len(ends_of(faces)), dtype=torch.bool, device=faces.device)
-    open_side[links.reshape(-1)] = False
-    return torch.nonzero(open_side)[:, 0]

@@ -107,14 +107,13 @@ def _begin(mesh: Mesh) -> tuple[Surface, Fans, Callable[[Surface], Mesh]]:
     used = drop_unused_vertices(mesh)
     low, high = used.vertices.double().amin(0), used.vertices.double().amax(0)
     extent = (high - low).max().clamp(min=1e-30)
-    fans = fans_of(used.faces, len(used.vertices))
-    surface = start_surface((used.vertices.double() - low) / extent, used.faces, fans)
+    surface = start_surface((used.vertices.double() - low) / extent, used.faces, used.fans)
 
     def back(surface: Surface) -> Mesh:
         _compact(surface)
         return Mesh((surface.points * extent + low).float(), surface.faces)
 
-    return surface, fans, back
+    return surface, used.fans, back
 
 
 def _short_edges(surface: Surface, fans: Fans) -> Tensor:
