@@ -85,7 +85,7 @@ def pipeline_config(sizes: Sizes, normalisation: Mapping[str, Mapping[str, list[
             "shape_slat_sampler": _sampler(3.0, 12),
             # fewer steps blur colours a little, which is closer to the truth than detail that is invented; guidance makes
             # materials follow the picture
-            "tex_slat_sampler": _sampler(2.0, 6),
+            "tex_slat_sampler": _sampler(2.0, 4),
             "shape_slat_normalization": dict(normalisation["shape"]),
             "tex_slat_normalization": dict(normalisation["texture"]),
             "image_cond_model": {

@@ -74,3 +74,9 @@ def test_the_same_seed_gives_the_same_object_again(model, objects, plain):
     for (structure, voxels), (again, same) in zip(plain, generated(model, objects), strict=True):
         assert torch.equal(structure.coords, again.coords)
         assert torch.equal(voxels.dual_vertices, same.dual_vertices) and torch.equal(voxels.attributes, same.attributes)
+
+
+def test_a_second_picture_tells_what_the_first_one_hides(model, objects, plain):
+    one, two = measured(model, objects, plain), measured(model, objects, generated(model, objects, views=2))
+    assert two["hidden_colour"] > one["hidden_colour"] + 0.7
+    assert two["hidden_distance"] < 1.02 * one["hidden_distance"]  # depth gains on hard objects, which three need not be
