@@ -35,13 +35,14 @@ def split_column(layout: bpy.types.UILayout) -> bpy.types.UILayout:
     return column
 
 
-def value(layout: bpy.types.UILayout, group: Any, name: str, prefix: str = "") -> None:
+def value(layout: bpy.types.UILayout, group: Any, name: str, prefix: str = "", arrow: bool = True) -> None:
     """One setting; greyed while the model's own default holds, with an arrow back to the default where it differs.
 
     Args:
         group: property group of a settings class.
         name: the parameter.
         prefix: dotted name of the group within the settings, with its dot.
+        arrow: whether there is a way back to the default.
     """
     item: dataclasses.Field = group.settings.__dataclass_fields__[name]
     differs = group.differs(name)
@@ -52,7 +53,7 @@ def value(layout: bpy.types.UILayout, group: Any, name: str, prefix: str = "") -
         field.prop(group, name, text=label_of(name))
     else:  # text that is empty for the model's own
         field.prop(group, name, text=label_of(name), placeholder=str(model_default(group, name) or ""))
-    if differs:
+    if differs and arrow:
         row.operator("genesis.reset_value", text="", icon="LOOP_BACK", emboss=False).name = prefix + name
     else:
         row.label(text="", icon="BLANK1")

@@ -185,7 +185,7 @@ def _draw_asset(layout: bpy.types.UILayout, context: bpy.types.Context, memory: 
         layout.operator("genesis.import_result", icon="IMPORT").job = task.key
     column = draw.split_column(layout)
     column.enabled = not memory.job
-    column.prop(memory.settings, "seed")
+    draw.value(column, memory.settings, "seed", arrow=False)  # no seed is more of a default than another
     draw.value(column, memory.settings, "texture_seed")
     if not memory.imported:
         return
