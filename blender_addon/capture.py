@@ -7,6 +7,7 @@ The files are kept beside the server's things, since a .blend may go on using th
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
@@ -16,6 +17,7 @@ import numpy as np
 from genesis_server.protocol.connection import home_folder
 from genesis_server.protocol.errors import ErrorCode, GenesisError
 
+from . import x11_clipboard
 from .png import write_png
 
 FOLDER = "pictures"
@@ -90,16 +92,23 @@ def from_clipboard(context: bpy.types.Context) -> list[Path]:
     Raises:
         GenesisError: BAD_IMAGE where there is neither.
     """
-    paths = [local_path(line) for line in context.window_manager.clipboard.splitlines() if line.strip()]
+    words = context.window_manager.clipboard
+    paths = [local_path(line) for line in words.splitlines() if line.strip()]
     if paths and all(path is not None and path.is_file() for path in paths):
         return paths
     before = set(bpy.data.images)
     try:
         _paste_image(context)
     except RuntimeError:
-        raise _no_picture(
-            "There is no picture in the clipboard.", "Copy a picture, or picture files, and paste again."
-        ) from None
+        # with words in it, it may be our own, and we cannot answer ourselves
+        png = x11_clipboard.picture() if not words else None
+        if png is None:
+            raise _no_picture(
+                "There is no picture in the clipboard.", "Copy a picture, or picture files, and paste again."
+            ) from None
+        path = _new_file("Clipboard")
+        _write(path, lambda: path.write_bytes(png))
+        return [path]
     (image,) = set(bpy.data.images) - before
     try:
         return [from_image(image)]
@@ -166,8 +175,12 @@ def _rgba(values: np.ndarray, linear: bool) -> np.ndarray:
 
 def _save(path: Path, pixels: np.ndarray) -> None:
     """Writes uint8 [height, width, 4], whose first row is at the bottom, as Blender has it."""
+    _write(path, lambda: write_png(path, pixels[::-1]))
+
+
+def _write(path: Path, write: Callable[[], object]) -> None:
     try:
-        write_png(path, pixels[::-1])
+        write()
     except OSError as error:
         raise GenesisError(ErrorCode.DISK_FULL, f"{path} cannot be written: {error}.", "Free some space.") from error
 

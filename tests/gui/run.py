@@ -40,7 +40,7 @@ for _ in $(seq 1 {ticks}); do
       click) set -- $rest; xdotool mousemove "$1" "$2" sleep 0.3 click 1 sleep 0.2 mousemove 400 640;;
       point) xdotool mousemove $rest sleep 0.3;;
       drag) "{python}" "{here}/x11_offer.py" drag $rest;;
-      copy) "{python}" "{here}/x11_offer.py" clipboard $rest & sleep 0.5;;
+      copy) "{python}" "{here}/x11_offer.py" clipboard $rest & sleep 2;;
       key) set -- $rest; xdotool key "$1";;
       shot) set -- $rest
             import -silent -window root "{shots}/$1.png"

@@ -17,7 +17,9 @@ from pathlib import Path
 
 SECONDS = 20.0  # until it gives up
 CLIENT_MESSAGE, SELECTION_REQUEST, SELECTION_NOTIFY, SELECTION_CLEAR = 33, 30, 31, 29
+PROPERTY_NOTIFY, DELETED, PROPERTY_CHANGES = 28, 1, 1 << 22
 XDND_VERSION, ATOM, PROP_REPLACE = 5, 4, 0
+PIECE = 1 << 16  # bytes of long content at a time
 
 X = ctypes.CDLL("libX11.so.6")
 X.XOpenDisplay.restype = c_void_p
@@ -29,6 +31,7 @@ X.XSetSelectionOwner.argtypes = [c_void_p, c_ulong, c_ulong, c_ulong]
 X.XChangeProperty.argtypes = [c_void_p, c_ulong, c_ulong, c_ulong, c_int, c_int, c_char_p, c_int]
 X.XSendEvent.argtypes = [c_void_p, c_ulong, c_int, c_long, c_void_p]
 X.XNextEvent.argtypes = [c_void_p, c_void_p]
+X.XSelectInput.argtypes = [c_void_p, c_ulong, c_long]
 X.XWarpPointer.argtypes = [c_void_p, c_ulong, c_ulong, c_int, c_int, c_uint, c_uint, c_int, c_int]
 X.XQueryPointer.argtypes = [c_void_p, c_ulong, *[POINTER(c_ulong)] * 2, *[POINTER(c_int)] * 4, POINTER(c_uint)]
 
@@ -75,8 +78,28 @@ class Notify(Structure):
     ]
 
 
+class Changed(Structure):
+    _fields_ = [
+        ("type", c_int),
+        ("serial", c_ulong),
+        ("send_event", c_int),
+        ("display", c_void_p),
+        ("window", c_ulong),
+        ("atom", c_ulong),
+        ("time", c_ulong),
+        ("state", c_int),
+    ]
+
+
 class Event(Union):
-    _fields_ = [("type", c_int), ("client", ClientMessage), ("request", Request), ("notify", Notify), ("pad", c_long * 24)]
+    _fields_ = [
+        ("type", c_int),
+        ("client", ClientMessage),
+        ("request", Request),
+        ("notify", Notify),
+        ("changed", Changed),
+        ("pad", c_long * 24),
+    ]
 
 
 class Offer:
@@ -124,12 +147,34 @@ class Offer:
         if request.target == targets:
             data = (c_ulong * 2)(targets, kind)
             content, form, bits, count = bytes(data), ATOM, 32, 2
+        elif request.target == kind and len(self.content) > PIECE:
+            self.give_in_pieces(request, kind)
+            return
         elif request.target == kind:
             content, form, bits, count = self.content, kind, 8, len(self.content)
         else:
             content, form, bits, count, request.property = b"", 0, 8, 0, 0
         if request.property:
             X.XChangeProperty(self.display, request.requestor, request.property, form, bits, PROP_REPLACE, content, count)
+        self.notify(request)
+
+    def give_in_pieces(self, request: Request, kind: int) -> None:
+        """As programs do with long content: a word that it will come, then a piece whenever the last one has been taken."""
+        X.XSelectInput(self.display, request.requestor, PROPERTY_CHANGES)
+        size = bytes(c_long(len(self.content)))
+        X.XChangeProperty(self.display, request.requestor, request.property, self.atom("INCR"), 32, PROP_REPLACE, size, 1)
+        self.notify(request)
+        pieces = [self.content[start : start + PIECE] for start in range(0, len(self.content), PIECE)]
+        event = Event()
+        for piece in [*pieces, b""]:
+            while True:
+                X.XNextEvent(self.display, byref(event))
+                if event.type == PROPERTY_NOTIFY and event.changed.atom == request.property and event.changed.state == DELETED:
+                    break
+            X.XChangeProperty(self.display, request.requestor, request.property, kind, 8, PROP_REPLACE, piece, len(piece))
+            X.XFlush(self.display)
+
+    def notify(self, request: Request) -> None:
         event = Event()
         event.notify.type, event.notify.requestor, event.notify.selection = (
             SELECTION_NOTIFY,
