@@ -28,6 +28,7 @@ CACHE = ROOT / ".cache"
 DEMO_PICTURE = "examples/cupcake.png"
 TORCH_INDEX = "https://download.pytorch.org/whl/"
 CPU_INDEX, WINDOWS_GPU_INDEX = "cpu", "cu130"  # the builds of the pinned release (blender_addon/backend/machine.py)
+TRITON = "triton==3.7.1"  # whose interpreter runs the GPU kernels' tests where no GPU brings it along
 VALIDATOR = "gltf-validator@2.0.0-dev.3.10"
 # Blender's own module for the extension's tests, by the Python that has a wheel of it (docs/spec/platform.md 1)
 BPY = {(3, 11): ("bpy==4.5.15", "numpy<2"), (3, 13): ("bpy==5.2.3",)}
@@ -138,6 +139,16 @@ def set_up_validator() -> None:
     run(npm, "install", "--silent", "--no-fund", "--no-audit", "--prefix", CACHE, VALIDATOR, timeout=600)
 
 
+def set_up_triton(python: Path) -> None:
+    """Triton beside the environment, which does not need it on a CPU: only the kernels' tests look there."""
+    folder = CACHE / TRITON
+    if folder.exists() or has_nvidia_gpu() or (platform.system(), platform.machine()) != ("Linux", "x86_64"):
+        return
+    say(f"installing {TRITON} for the tests of the GPU kernels (200 MB)")
+    if pip(python, "--no-deps", "--target", str(folder), TRITON, check=False):
+        shutil.rmtree(folder, ignore_errors=True)  # those tests are then left out
+
+
 def demo(picture: str) -> None:
     python = set_up()
     say(f"{picture} -> out/, with genesis-mini on this machine")
@@ -148,6 +159,7 @@ def test(arguments: list[str]) -> None:
     started = time.monotonic()
     python = set_up()
     set_up_validator()
+    set_up_triton(python)
     say("lint")
     run(python, "-m", "ruff", "check", ".")
     run(python, "-m", "ruff", "format", "--check", ".")
@@ -158,6 +170,7 @@ def test(arguments: list[str]) -> None:
         run(blender, "-m", "pytest", "tests/blender", env=environment)
     say("tests of the server, the pipeline and the packaging")
     environment = {**os.environ, **({"GENESIS_BPY_PYTHON": str(blender)} if blender else {})}
+    environment["GENESIS_TRITON"] = str(CACHE / TRITON)
     code = run(python, "-m", "pytest", *(arguments or ["tests"]), check=False, env=environment)
     say(f"{'passed' if code == 0 else 'failed'} in {time.monotonic() - started:.0f} s")
     raise SystemExit(code)

@@ -20,7 +20,6 @@ from native_ext.residual_norm import norm
 
 _PART_ROWS = 1 << 18  # rows of the reference at a time: 268 MB of hidden values at the width 128, where rows are many
 _WIDEST = 256  # channels of a tile's rows, all of which a program of the kernel holds
-_SHARED_BYTES = 128 << 10  # what such a program needs
 
 
 def add_row_mlp_(h: Tensor, x: Tensor, affine: nn.LayerNorm, up: nn.Linear, down: nn.Linear) -> Tensor:
@@ -35,7 +34,8 @@ def add_row_mlp_(h: Tensor, x: Tensor, affine: nn.LayerNorm, up: nn.Linear, down
     if infers_with_kernel(h) and _fits(h, up):
         from native_ext import row_mlp_triton
 
-        return row_mlp_triton.add_row_mlp_(h, x.contiguous(), affine, up, down)
+        if row_mlp_triton.shared_bytes(h.shape[1], h.element_size()) <= _shared_bytes(h.device):
+            return row_mlp_triton.add_row_mlp_(h, x.contiguous(), affine, up, down)
     return reference_(h, x, affine, up, down)
 
 
@@ -56,7 +56,6 @@ def _fits(h: Tensor, up: nn.Linear) -> bool:
         and channels & (channels - 1) == 0
         and hidden % 64 == 0
         and up.weight.dtype == h.dtype
-        and _shared_bytes(h.device) >= _SHARED_BYTES
     )
 
 

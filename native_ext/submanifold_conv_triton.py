@@ -11,7 +11,6 @@ channel counts: nothing is tuned at run time.
 from __future__ import annotations
 
 from functools import cache
-from typing import NamedTuple
 
 import torch
 import triton
@@ -20,43 +19,11 @@ from torch import Tensor
 
 from native_ext.neighbours import TAPS
 from native_ext.tap_order import TILE, TapOrder
+from native_ext.tilings import Tiling, tile_size, tiling_for
 
 _GRADIENT_PROGRAMS = 2048  # programs to aim at; enough to fill the largest device several times over
 _PARTIAL_VALUES_MAX = 1 << 27  # float32 values of partial sums, 512 MiB
 _L2_BYTES = 32 << 20  # weights larger than this are walked tile by tile, all rows for each
-
-
-class Tiling(NamedTuple):
-    """How a convolution is cut: output rows, output channels and input channels of a tile, warps, pipeline stages."""
-
-    rows: int
-    co: int
-    ci: int
-    warps: int
-    stages: int
-
-
-# Half precision, by the first compute capability that they are for. What bounds them is shared memory: 64 KiB per program
-# on Turing, 99 on consumer Ampere and Ada and Blackwell, 163 on A100, 227 on Hopper.
-_HALF_TILINGS = {
-    (7, 5): Tiling(64, 64, 32, 4, 2),
-    (8, 0): Tiling(128, 128, 32, 8, 4),
-    (8, 6): Tiling(128, 128, 32, 8, 3),
-    (9, 0): Tiling(128, 128, 64, 8, 4),
-    (10, 0): Tiling(128, 128, 64, 8, 4),
-    (12, 0): Tiling(128, 128, 32, 8, 3),
-}
-_SINGLE_TILING = Tiling(64, 64, 32, 4, 2)  # float32 products without TF32 use no matrix unit; a small tile spills least
-
-
-def tiling_for(capability: tuple[int, int], dtype: torch.dtype, ci: int, co: int) -> Tiling:
-    """The tiling of a width on an architecture."""
-    if dtype == torch.float32:
-        chosen = _SINGLE_TILING
-    else:
-        chosen = _HALF_TILINGS[max(known for known in _HALF_TILINGS if known <= max(capability, (7, 5)))]
-    block_co = _tile(co, chosen.co)
-    return chosen._replace(co=block_co, ci=_tile(ci, chosen.ci), warps=min(chosen.warps, 4 if block_co <= 64 else 8))
 
 
 @cache
@@ -122,7 +89,7 @@ def weight_gradient(feats: Tensor, grad: Tensor, neighbours: Tensor) -> Tensor:
     """`[N, Ci]`, `[N, Co]` -> float32 `[Co, 27, Ci]`."""
     count, ci = feats.shape
     co = grad.shape[1]
-    block_ci, block_co, step = _tile(ci, 64), _tile(co, 64), _inner(feats.dtype)
+    block_ci, block_co, step = tile_size(ci, 64), tile_size(co, 64), _inner(feats.dtype)
     tiles = triton.cdiv(ci, block_ci) * triton.cdiv(co, block_co)
     chunks = max(1, min(_GRADIENT_PROGRAMS // (TAPS * tiles), triton.cdiv(count, 4 * step)))
     chunks = max(1, min(chunks, _PARTIAL_VALUES_MAX // (co * TAPS * ci)))
@@ -146,11 +113,6 @@ def weight_gradient(feats: Tensor, grad: Tensor, neighbours: Tensor) -> Tensor:
         num_stages=2,
     )
     return partial.sum(0)
-
-
-def _tile(channels: int, largest: int) -> int:
-    """Power of two that covers the channels, between what the matrix unit needs and what registers hold."""
-    return max(16, min(largest, triton.next_power_of_2(channels)))
 
 
 def _inner(dtype: torch.dtype) -> int:

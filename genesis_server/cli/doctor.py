@@ -124,8 +124,8 @@ def _gpu() -> Iterator[Check]:
             text = f"{properties.name}, {properties.total_memory / 1e9:.1f} GB, {free / 1e9:.1f} GB free, driver {driver}"
             little = properties.total_memory < WANTED_GPU_MEMORY
             yield Check("gpu", WARN if little else OK, text, "Use the small model." if little else "")
-            eight = "late steps joined, 8-bit products" if has_float8(torch.device("cuda", index)) else "late steps joined"
-            yield Check("fast mode", OK, eight)
+            eight = "8-bit products" if has_float8(torch.device("cuda", index)) else "the same as fast: no 8-bit products"
+            yield Check("speed", OK, f"fastest: {eight}")
     elif driver and not torch.version.cuda:
         yield Check("gpu", WARN, f"NVIDIA driver {driver}, but this torch is a CPU build", "Install a CUDA build of torch.")
     elif driver:

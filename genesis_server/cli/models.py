@@ -63,7 +63,7 @@ def verify(model: str, as_json: bool) -> None:
     if as_json:
         print_json({"model": model, "problems": problems})
     else:
-        click.echo("\n".join(problems) or f"{model}: every file is as published")
+        click.echo("\n".join(problems) or f"{model}: no fault found")
     if problems:
         click.get_current_context().exit(FAILED)
 

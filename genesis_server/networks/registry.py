@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -83,20 +83,47 @@ def load_checkpoint(stem: str | Path, device: torch.device | str = "cpu", dtype:
     Raises:
         GenesisError: MODEL_MISSING when a file is not there, BAD_MODEL when it is damaged or does not fit.
     """
-    config_path, weights_path = Path(f"{stem}.json"), Path(f"{stem}.safetensors")
+    weights_path = Path(f"{stem}.safetensors")
     device = torch.device(device)
     if dtype is None and device.type == "cpu":
         dtype = torch.float32
+    network = _build_empty(Path(f"{stem}.json"), dtype)
+    load_state(network, read_weights(weights_path, device), str(weights_path))
+    return network.eval().requires_grad_(False)
+
+
+def check_checkpoint(stem: str | Path) -> None:
+    """Whether a pair of files belongs together and is whole; no weights are read.
+
+    Raises:
+        GenesisError: as `load_checkpoint`.
+    """
+    path = Path(f"{stem}.safetensors")
+    network = _build_empty(Path(f"{stem}.json"), None)
+    _check_shapes(_shapes(network.state_dict()), read_shapes(path), str(path))
+
+
+def read_shapes(path: Path) -> dict[str, torch.Size]:
+    """Shapes of all tensors of a safetensors file, from its header; a file that is cut short is an error."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: torch.Size(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    except FileNotFoundError as error:
+        raise _missing(path) from error
+    except (SafetensorError, OSError) as error:
+        raise _damaged(path, error) from error
+
+
+def _build_empty(config_path: Path, dtype: torch.dtype | None) -> nn.Module:
+    """The network of a JSON file, without memory: no time is spent on initial values that the weights replace."""
     try:
         config = json.loads(config_path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise _damaged(config_path, error) from error
     except FileNotFoundError as error:
         raise _missing(config_path) from error
-    with torch.device("meta"):  # no time spent on initial values that the file replaces
-        network = build(config, dtype)
-    load_state(network, read_weights(weights_path, device), str(weights_path))
-    return network.eval().requires_grad_(False)
+    with torch.device("meta"):
+        return build(config, dtype)
 
 
 def read_weights(path: Path, device: torch.device | str = "cpu") -> dict[str, Tensor]:
@@ -116,17 +143,25 @@ def load_state(network: nn.Module, state: dict[str, Tensor], source: str) -> Non
         GenesisError: BAD_MODEL naming what is missing, unexpected or of another shape.
     """
     own = network.state_dict()
-    state = {name: value for name, value in state.items() if name.rpartition(".")[2] not in _RECOMPUTED}
-    check_names(own.keys() - state.keys(), state.keys() - own.keys(), source)
-    for name, value in state.items():
-        if value.shape != own[name].shape:
+    _check_shapes(_shapes(own), _shapes(state), source)
+    network.load_state_dict({name: value.to(own[name].dtype) for name, value in state.items() if name in own}, assign=True)
+
+
+def _shapes(state: dict[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: value.shape for name, value in state.items()}
+
+
+def _check_shapes(own: dict[str, torch.Size], stored: dict[str, torch.Size], source: str) -> None:
+    stored = {name: shape for name, shape in stored.items() if name.rpartition(".")[2] not in _RECOMPUTED}
+    check_names(own.keys() - stored.keys(), stored.keys() - own.keys(), source)
+    for name, shape in stored.items():
+        if shape != own[name]:
             raise GenesisError(
                 ErrorCode.BAD_MODEL,
-                f"{name} in {source} has shape {tuple(value.shape)}, the network has {tuple(own[name].shape)}.",
+                f"{name} in {source} has shape {tuple(shape)}, the network has {tuple(own[name])}.",
                 "The weights and the JSON file beside them belong to different networks; download both again.",
                 Remedy.DOWNLOAD_WEIGHTS,
             )
-    network.load_state_dict({name: value.to(own[name].dtype) for name, value in state.items()}, assign=True)
 
 
 def check_names(missing: set[str], unexpected: set[str], source: str) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from genesis_server.sparse.resample import subdivide
 from genesis_server.sparse.tensor import Level, SparseTensor
 
 
@@ -82,7 +83,9 @@ def decode_tiles(
         if predicted is not None:
             found = predicted.new_empty(len(h), 8) if found is None else found
             found[tile.rows[tile.core]] = predicted[tile.core]
-        out, parent = descend(part, predicted > 0 if mask is None else mask[tile.rows])
+        chosen = predicted > 0 if mask is None else mask[tile.rows]
+        subdivide(part.level, chosen).fine.sorts = False  # a tile is there to save memory
+        out, parent = descend(part, chosen)
         own = tile.core[parent]
         outputs.append(out.feats[own])
         coords.append(out.coords[own])

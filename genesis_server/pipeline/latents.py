@@ -78,15 +78,20 @@ class Sampling:
 def stage_sampling(config: ModelConfig, settings: GenerateSettings, stage: str, on_step: OnStep) -> Sampling:
     """How an asset's settings want a stage sampled.
 
-    Fast, structure keeps its steps: it takes the least time, and its cells decide everything after it.
+    Structure is always as published: it takes the least time, and its cells decide everything after it.
     """
     parameters = config.samplers[stage].replace(getattr(settings, stage).overrides())
-    if settings.fast and stage != "structure":
-        parameters = parameters.replace({"merge_late": True})
-    precision = FAST if settings.fast else PUBLISHED
+    hurried = settings.speed != "published" and stage != "structure"
+    parameters = parameters.replace({"merge_late": hurried})
+    precision = FAST if hurried and settings.speed == "fastest" else PUBLISHED
     if stage == "texture" and settings.texture_precision == EXACT:
         precision = EXACT
     return Sampling(parameters, settings.multi_view, on_step, precision)
+
+
+def speed_key(settings: GenerateSettings) -> dict[str, str]:
+    """What the choice of speed adds to the key of a sampled stage: nothing where all is as published."""
+    return {} if settings.speed == "published" else {"speed": settings.speed}
 
 
 def seeded(seed: int) -> torch.Generator:

@@ -30,7 +30,7 @@ from genesis_server.hub.locate import (
     open_source,
 )
 from genesis_server.networks.float8 import use_float8
-from genesis_server.networks.registry import load_checkpoint
+from genesis_server.networks.registry import check_checkpoint, load_checkpoint, read_shapes
 from genesis_server.networks.residence import HostCopy
 from genesis_server.pipeline.background import BackgroundRemover, NetworkRemover, PlainRemover, Removal
 from genesis_server.pipeline.config import CONFIG_FILE, TEXTURING_CONFIG_FILE, ModelConfig
@@ -132,6 +132,9 @@ class Model:
         )
         pairs = {role: _find(source, value) for role, value in wanted}
         encoder = _find_encoder(source, config.encoder)
+        for _, weights in pairs.values():
+            check_checkpoint(weights.with_suffix(""))  # before any work is done with another one of them
+        read_shapes(encoder / ENCODER_FILES[1])
         used = [path for pair in pairs.values() for path in pair] + [encoder / name for name in ENCODER_FILES]
         loaders: dict[str, Loader] = {
             role: partial(_load_pair, weights.with_suffix("")) for role, (_, weights) in pairs.items()

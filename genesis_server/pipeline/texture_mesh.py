@@ -28,7 +28,7 @@ from genesis_server.ovoxel.vxz import read_vxz, write_vxz
 from genesis_server.pipeline.conditioning import Conditioning, encode
 from genesis_server.pipeline.cutout import cut_out, on_ground
 from genesis_server.pipeline.encode_mesh import decode_texture, encode_shape
-from genesis_server.pipeline.latents import Latent, seeded, stage_sampling
+from genesis_server.pipeline.latents import Latent, seeded, speed_key, stage_sampling
 from genesis_server.pipeline.memory import OUT_OF_MEMORY_NOTE, retry_smaller
 from genesis_server.pipeline.mesh_surface import MeshSurface
 from genesis_server.pipeline.model import ENCODER, Model
@@ -172,7 +172,7 @@ class _Texturing:
                 "shape": {"model": self.model.identity, "resolution": self.plan.resolution},
                 "texture": {
                     "precision": settings.texture_precision,
-                    **({"fast": True} if settings.fast else {}),
+                    **speed_key(settings),
                     "seed": self._seed(),
                     "multi_view": settings.multi_view,
                     **settings.texture.overrides(),
@@ -207,7 +207,7 @@ class _Texturing:
 
     def _decode(self, writer: StageWriter) -> None:
         voxels = decode_texture(self.model, _load(self.asset, TEXTURE_FILE), self._mesh_voxels())
-        write_vxz(writer.file(VOXELS_FILE), voxels)
+        write_vxz(writer.file(VOXELS_FILE), voxels, compression="deflate", level=1)
         writer.statistics.update(voxels=len(voxels.coords), resolution=voxels.resolution)
 
     def _bake(self, writer: StageWriter) -> None:

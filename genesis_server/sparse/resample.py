@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from genesis_server.protocol.errors import ErrorCode, GenesisError
-from genesis_server.sparse.rows import take_rows
+from genesis_server.sparse.rows import take_coords, take_rows
 from genesis_server.sparse.tensor import Level, Refinement, SparseTensor
 from native_ext.neighbours import refine_neighbours
 
@@ -64,7 +64,7 @@ def subdivide(level: Level, mask: Tensor | None) -> Refinement:
     scale = torch.tensor([1, 2, 2, 2], dtype=torch.int32, device=bits.device)
     table = level.known_neighbours
     source = None if table is None else partial(refine_neighbours, table, parent, child)
-    refinement = Refinement(Level(level.coords[parent] * scale + bits, source), parent, child)
+    refinement = Refinement(Level(take_coords(level.coords, parent) * scale + bits, source), parent, child)
     level.divided = (mask, refinement)
     return refinement
 

@@ -46,6 +46,7 @@ class Level:
         self.coords = coords.to(torch.int32).contiguous()
         self.finer: Refinement | None = None  # left by a down-sampling layer; overrides subdivision masks
         self.divided: tuple[Tensor, Refinement] | None = None  # the last subdivision mask and its children
+        self.sorts = True  # whether sorted copies of its tables may be made and kept
         self.known_neighbours: Tensor | None = None  # the table, once something has asked for it
         self._neighbour_source = neighbours or partial(neighbour_table, self.coords)
         self._child_order: tuple[Refinement, TapOrder] | None = None
@@ -83,7 +84,7 @@ class Level:
     @property
     def tap_order(self) -> TapOrder | None:
         """Rows in the order in which a GPU convolves them fastest, made once; None where sorting would not pay."""
-        if len(self.coords) > _ORDERED_MAX or not infers_with_kernel(self.coords):
+        if not self.sorts or len(self.coords) > _ORDERED_MAX or not infers_with_kernel(self.coords):
             return None
         return self.derived("tap order", lambda: order_by_taps(self.neighbours))
 
@@ -96,7 +97,7 @@ class Level:
         if kept is not None and kept[0] is refinement:
             return kept[1]
         order = order_by_taps(self.neighbours, refinement.parent, refinement.child, 8)
-        if len(refinement.parent) <= _ORDERED_MAX:
+        if refinement.fine.sorts and len(refinement.parent) <= _ORDERED_MAX:
             self._child_order = (refinement, order)
         return order
 

@@ -1,26 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whole runs of the published sizes, picture to GLB, under memory budgets: `python -m tests.benchmarks.memory [--json FILE]`.
 
-Every row is a process of its own whose torch memory is capped at its budget. Weights are random; so that every stage has the
-work that a real object gives it, the occupied cells, the subdivisions and the surface are those of the bumpy asset, put in
-where the networks' own would come out. Everything is computed nevertheless. The table shows the time, its ratio to the run
-without a budget, what was predicted before the run and what was used at most, and the same for every network.
-`--tiny` runs it on small networks on any device, to try the script itself.
+Rows share one process and its weights; torch's memory is capped at each row's budget. Weights are random; so that every stage
+has the work that a real object gives it, the occupied cells, the subdivisions and the surface are those of the bumpy asset,
+put in where the networks' own would come out. Everything is computed nevertheless. The voxels go to the bake in memory: their
+file's compression would take longer than the networks. The table shows the time, its ratio to the run without a budget, what
+was predicted before the run and what was used at most, and the same for every network. A first run, not shown, compiles the
+kernels. `--tiny` runs all of it on small networks and on any device, to try the script itself.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import gc
 import json
-import subprocess
+import os
 import sys
 import tempfile
 import threading
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,6 +36,7 @@ from torch import Tensor
 from genesis_server.assets import Asset
 from genesis_server.networks.dual_grid_vae import DualGridVoxels, FlexiDualGridVaeDecoder
 from genesis_server.ovoxel.voxels import OVoxel
+from genesis_server.pipeline import generate as spine
 from genesis_server.pipeline import shape, structure
 from genesis_server.pipeline.config import ModelConfig, Normalisation
 from genesis_server.pipeline.generate import generate
@@ -113,12 +117,38 @@ def injected(known: Known) -> Iterator[None]:
     def limited(fine: Tensor, *_: Any) -> tuple[Tensor, int]:
         return known.latent.to(fine.device), known.voxels.resolution
 
-    with mock.patch.object(structure, "_pool", pool), mock.patch.object(shape, "limit_tokens", limited):
+    kept: list[OVoxel] = []
+
+    def write(path: Path, voxels: OVoxel, **_: Any) -> None:
+        path.touch()
+        tensors = {item.name: getattr(voxels, item.name) for item in dataclasses.fields(voxels)}
+        kept[:] = [OVoxel(**{name: v.cpu() if isinstance(v, Tensor) else v for name, v in tensors.items()})]
+
+    patches = [
+        (structure, "_pool", pool),
+        (shape, "limit_tokens", limited),
+        (spine, "write_vxz", write),
+        (spine, "read_vxz", lambda path: kept[0]),
+    ]
+    with ExitStack() as stack:
+        for module, name, value in patches:
+            stack.enter_context(mock.patch.object(module, name, value))
         yield
 
 
-def make_model(kind: str, known: Known, device: torch.device, budget: int | None, tiny: bool) -> Watched:
+@dataclass
+class Shared:
+    """What rows have in common."""
+
+    device: torch.device
+    objects: dict[int, Known] = field(default_factory=dict)
+    loaded: dict[str, torch.nn.Module] = field(default_factory=dict)
+    copies: dict[str, Any] = field(default_factory=dict)
+
+
+def make_model(kind: str, known: Known, device: torch.device, budget: int | None, options: argparse.Namespace) -> Watched:
     """All networks of the published model, made when first used."""
+    tiny = options.tiny
     narrow = {"model_channels": 64, "num_blocks": 2, "num_heads": 2, "cond_channels": 32} if tiny else {}
     flow = FLOW | narrow
     thin = {"model_channels": [64, 32, 32, 16, 16], "num_blocks": [1, 1, 1, 1, 0]} if tiny else {}
@@ -160,7 +190,8 @@ def make_model(kind: str, known: Known, device: torch.device, budget: int | None
             kind_of = half.get("flow" if "flow" in role else "decoder")
             weights[role] = weight_bytes(build({"name": name, "args": args}, kind_of))
     same = Normalisation(torch.zeros(32), torch.ones(32))
-    config = ModelConfig({}, SAMPLERS, same, same, "random", default_type=kind)
+    samplers = {stage: item.replace({"steps": options.steps}) for stage, item in SAMPLERS.items()}
+    config = ModelConfig({}, samplers, same, same, "random", default_type=kind)
     loaders = {role: partial(load, role) for role in configs} | {ENCODER: load_encoder}
     return Watched(
         "random",
@@ -218,21 +249,30 @@ class DeviceWatch:
         return self.most
 
 
-def run_row(kind: str, budget: int | None, tiny: bool, folder: Path) -> dict[str, Any]:
-    """One run in this process: seconds, prediction, peaks, by stage and by network."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    resolution = int(kind.split("_")[0]) // (8 if tiny else 1)
-    known = known_object(resolution, device, STRUCTURE_CELLS // (8 if tiny else 1))
-    cuda = device.type == "cuda"
+def run_row(kind: str, budget: int | None, options: argparse.Namespace, shared: Shared) -> dict[str, Any]:
+    """One run: seconds, prediction, peaks, by stage and by network."""
+    device, cuda = shared.device, shared.device.type == "cuda"
+    resolution = int(kind.split("_")[0]) // (8 if options.tiny else 1)
+    if resolution not in shared.objects:
+        shared.objects[resolution] = known_object(resolution, device, STRUCTURE_CELLS // (8 if options.tiny else 1))
+    known = shared.objects[resolution]
+    model = make_model(kind, known, device, None if budget is None else int(budget * 1e9), options)
+    model._loaded, model._copies = shared.loaded, shared.copies
+    if SHAPE_DECODER in shared.loaded:
+        shared.loaded[SHAPE_DECODER].known = known
     if cuda:
-        torch.cuda.empty_cache()
         if budget is not None:
-            torch.cuda.set_per_process_memory_fraction(budget * 1e9 / torch.cuda.get_device_properties(device).total_memory)
-    model = make_model(kind, known, device, None if budget is None else int(budget * 1e9), tiny)
+            for role in shared.loaded:
+                model._host_copy(role)
+        gc.collect()
+        torch.cuda.empty_cache()
+        total = torch.cuda.get_device_properties(device).total_memory
+        torch.cuda.set_per_process_memory_fraction(1.0 if budget is None else budget * 1e9 / total)
     model.uses = []
     picture = Image.new("RGBA", (512, 512))
     ImageDraw.Draw(picture).ellipse((60, 60, 450, 450), fill=(200, 120, 40, 255))
-    asset = Asset.create(folder / "run.genesis", [picture], GenerateSettings(resolution=kind), "random")
+    folder = tempfile.TemporaryDirectory()
+    asset = Asset.create(Path(folder.name) / "run.genesis", [picture], GenerateSettings(resolution=kind), "random")
     stages: dict[str, dict[str, float]] = {}
     notes: list[str] = []
     watch = DeviceWatch(device)
@@ -250,7 +290,7 @@ def run_row(kind: str, budget: int | None, tiny: bool, folder: Path) -> dict[str
     predicted = model.prepare(model.plan(kind))
     start = time.perf_counter()
     error = ""
-    with injected(known):
+    with injected(known), folder:
         try:
             generate(asset, model, tell)
         except Exception as problem:  # noqa: BLE001  what was measured until then is worth having
@@ -277,9 +317,6 @@ def run_row(kind: str, budget: int | None, tiny: bool, folder: Path) -> dict[str
 def print_row(row: dict[str, Any], unlimited: float | None) -> None:
     """A row of the table, then its stages and networks."""
     name = f"{row['type']} {'unlimited' if row['budget_gb'] is None else str(row['budget_gb']) + ' GB'}"
-    if "error" in row:
-        print(f"{name:24} FAILED {row['error']}", flush=True)
-        return
     ratio = f"{row['seconds'] / unlimited:.2f} of unlimited" if unlimited else ""
     aim = AIMS.get((row["type"], row["budget_gb"]))
     if unlimited and aim:
@@ -311,34 +348,29 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--tiny", action="store_true")
     parser.add_argument("--seconds", type=float, default=1e9, help="no row starts after this")
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)  # this process is the row
+    parser.add_argument("--steps", type=int, default=12)
     chosen = parser.parse_args(arguments)
+    os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")  # as a budget does, before the first tensor
     pairs = [tuple(text.split(":")) for text in chosen.rows]
     rows = [(kind, None if size == "none" else float(size)) for kind, size in pairs] or list(ROWS)
-    if chosen.here:
-        with tempfile.TemporaryDirectory() as folder:
-            print(json.dumps(run_row(*rows[0], chosen.tiny, Path(folder))))
-        return 0
+    shared = Shared(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     began, results, unlimited = time.perf_counter(), [], {}
+    run_row(*rows[0], argparse.Namespace(**{**vars(chosen), "steps": 1}), shared)
+    print(f"{time.perf_counter() - began:.0f} s for the first", flush=True)
     for kind, budget in rows:
         if time.perf_counter() - began > chosen.seconds:
             break
-        name = f"{kind}:{'none' if budget is None else f'{budget:g}'}"
-        command = [sys.executable, "-m", "tests.benchmarks.memory", "--here", name, *(["--tiny"] if chosen.tiny else [])]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
         try:
-            row = json.loads(done.stdout.strip().splitlines()[-1])
-        except (ValueError, IndexError):
-            row = {"type": kind, "budget_gb": budget, "error": done.stderr.strip()[-1500:]}
-        if budget is None and row.get("failed") == "":
-            unlimited[kind] = row["seconds"]
-        results.append(row)
-        try:
+            row = run_row(kind, budget, chosen, shared)
+            if budget is None and not row["failed"]:
+                unlimited[kind] = row["seconds"]
+            results.append(row)
             print_row(row, unlimited.get(kind))
-        except Exception:  # noqa: BLE001  the numbers are in the file all the same
+        except Exception:  # noqa: BLE001  the other rows are worth having
             traceback.print_exc()
         if chosen.json:
             chosen.json.write_text(json.dumps(results, indent=1))
+        print(f"   {time.perf_counter() - began:.0f} s gone", flush=True)
     return 0
 
 

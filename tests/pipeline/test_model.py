@@ -69,18 +69,16 @@ def test_a_damaged_configuration_is_refused(folder: Path, text: str) -> None:
 
 def test_weights_of_another_network_are_refused(folder: Path) -> None:
     shutil.copy(folder / "ckpts" / "shape_slat_decoder.safetensors", folder / "ckpts" / "tex_slat_decoder.safetensors")
-    model = Model.load(str(folder), "cpu")
-    with pytest.raises(GenesisError, match="to_subdiv") as caught, model.network("tex_slat_decoder"):
-        pass
-    assert caught.value.code == ErrorCode.BAD_MODEL
+    error = failure(folder)
+    assert error.code == ErrorCode.BAD_MODEL and "to_subdiv" in error.message
 
 
-def test_half_downloaded_weights_are_refused(folder: Path) -> None:
-    path = folder / "ckpts" / "tex_slat_decoder.safetensors"
-    path.write_bytes(path.read_bytes()[:-100])
-    model = Model.load(str(folder), "cpu")
-    with pytest.raises(GenesisError, match="tex_slat_decoder.safetensors"), model.network("tex_slat_decoder"):
-        pass
+@pytest.mark.parametrize("name", ["ckpts/tex_slat_decoder.safetensors", "image_encoder/model.safetensors"])
+def test_half_downloaded_weights_are_refused_before_any_work(folder: Path, name: str) -> None:
+    whole = (folder / name).read_bytes()
+    (folder / name).write_bytes(whole[:-100])
+    error = failure(folder)
+    assert error.code == ErrorCode.BAD_MODEL and name in error.message
 
 
 def test_the_encoder_may_lie_elsewhere(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
