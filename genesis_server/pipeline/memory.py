@@ -52,9 +52,9 @@ class Rung(NamedTuple):
 LADDER = (
     Rung(resident=True),
     Rung(),
-    Rung(keep_context=False, tiles=2),
-    Rung(keep_context=False, tiles=4),
-    Rung(keep_context=False, stream=True, tiles=8),
+    Rung(keep_context=False, tiles=3),
+    Rung(keep_context=False, tiles=6),
+    Rung(keep_context=False, stream=True, tiles=10),
     Rung(keep_context=False, stream=True, tiles=24),
 )
 
@@ -262,12 +262,13 @@ def _decoder_work(args: Mapping[str, Any], rung: Rung, work: Work) -> int:
     """
     widths, levels = args["model_channels"], len(args["up_block_type"])
     fine = work.tokens * VOXELS_PER_CELL ** (levels / 4)
-    kept = 1.2 * fine / 4 * (2 * widths[-2] + 2 * 27 * 4)  # features and both tables; levels above add a fifth
-    finest = fine * (2 * 2 * widths[-1] + 27 * 4 + 28)
+    features, tables = 2 * widths[-2], 2 * 27 * 4  # of a voxel before the last up block
+    finest = 2 * 2 * widths[-1] + 27 * 4 + 28
     if rung.tiles == 1:
-        return int(kept + finest)
+        return int(1.2 * fine / 4 * (features + tables) + fine * finest)  # levels above add a fifth
     share = min(1.0, 1.3 / rung.tiles + 0.02)  # of a tile, which overlaps the next ones a little
-    return int(kept + (finest + fine * 124) * share + fine * 64)  # the table as a kernel wants it; rows finished already
+    part = fine / 4 * (features + tables) + fine * (finest + 27 * 4)  # with the table once more, as the kernel reads it
+    return int(1.2 * fine / 4 * features + share * part + fine * 64)  # 64: the rows that are finished already
 
 
 def _widths(args: Mapping[str, Any]) -> tuple[int, int, int]:

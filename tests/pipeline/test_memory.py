@@ -111,6 +111,20 @@ def test_after_memory_ran_out_the_lower_ways_are_barred() -> None:
     assert not plan.step_down()
 
 
+def test_what_ran_out_is_not_tried_again() -> None:
+    plan = MemoryPlan(PUBLISHED, 4 * GB)
+    failed = plan.rung("shape_slat_decoder", Work(24700))
+    assert LADDER.index(failed) > 1 and plan.step_down()
+    assert LADDER.index(plan.rung("shape_slat_decoder", Work(24700))) == LADDER.index(failed) + 1
+
+
+def test_eight_bit_products_need_less_than_half_precision() -> None:
+    plan = MemoryPlan(PUBLISHED, None)
+    half = plan.network("shape_slat_flow_model_1024")
+    for rung in LADDER[1:]:
+        assert half.in_float8().peak(rung, LARGE) < half.peak(rung, LARGE)
+
+
 def test_float32_counts_twice() -> None:
     plan = MemoryPlan(PUBLISHED, None)
     half = plan.network("tex_slat_flow_model_1024")
