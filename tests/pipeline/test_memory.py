@@ -118,11 +118,10 @@ def test_what_ran_out_is_not_tried_again() -> None:
     assert LADDER.index(plan.rung("shape_slat_decoder", Work(24700))) == LADDER.index(failed) + 1
 
 
-def test_eight_bit_products_need_less_than_half_precision() -> None:
+def test_eight_bit_products_need_less_where_weights_are_on_the_device() -> None:
     plan = MemoryPlan(PUBLISHED, None)
     half = plan.network("shape_slat_flow_model_1024")
-    for rung in LADDER[1:]:
-        assert half.in_float8().peak(rung, LARGE) < half.peak(rung, LARGE)
+    assert half.in_float8().peak(LADDER[1], LARGE) < half.peak(LADDER[1], LARGE) - 0.7 * GB
 
 
 def test_float32_counts_twice() -> None:
