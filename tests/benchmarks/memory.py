@@ -121,7 +121,9 @@ def injected(known: Known) -> Iterator[None]:
 
     def write(path: Path, voxels: OVoxel, **_: Any) -> None:
         path.touch()
+        assert len(voxels.attributes) == len(known.voxels.attributes)
         tensors = {item.name: getattr(voxels, item.name) for item in dataclasses.fields(voxels)}
+        tensors["attributes"] = known.voxels.attributes
         kept[:] = [OVoxel(**{name: v.cpu() if isinstance(v, Tensor) else v for name, v in tensors.items()})]
 
     patches = [
@@ -253,6 +255,8 @@ def run_row(kind: str, budget: int | None, options: argparse.Namespace, shared: 
     """One run: seconds, prediction, peaks, by stage and by network."""
     device, cuda = shared.device, shared.device.type == "cuda"
     resolution = int(kind.split("_")[0]) // (8 if options.tiny else 1)
+    if cuda:
+        torch.cuda.set_per_process_memory_fraction(1.0)
     if resolution not in shared.objects:
         shared.objects[resolution] = known_object(resolution, device, STRUCTURE_CELLS // (8 if options.tiny else 1))
     known = shared.objects[resolution]
