@@ -3,7 +3,8 @@
 
 Each level's vertices are a choice of the finest level's, with their normals, tangents and texture coordinates. A chart is a
 projection along one axis, so a coarser face shows the texels that lie before and behind it; only chart borders that
-are cut short would show foreign texels, and they may leave their course by no more than half of the padding.
+are cut short would show foreign texels, and they may leave their course by no more than half of the padding. Where a level
+would not come near its number of faces, which is to be seen from afar, by up to four times as much.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from native_ext.collapse_wedges import Wedges, collapse_round
 from native_ext.exact_sum import exact_sum
 
 LEVEL_SHARES = (1.0, 0.25, 0.05)  # of the faces
+_EASED = (1, 2, 4)
 _ROUNDS = 200  # each takes away up to a tenth; a bound, not a setting
 _SHARE = 0.4  # of the points take part in a round
 _BORDER_WEIGHT = 10.0  # of the planes that stand on chart borders, against those of faces
@@ -49,13 +51,18 @@ def coarser_level(mesh: UnwrappedMesh, faces: int, texture_size: int) -> Unwrapp
         quadrics=_quadrics(mesh, point, len(points), crosses),
         drift=torch.zeros(len(points), device=point.device),
     )
+    ease = iter(_EASED)
+    here = limit * next(ease)
     for _ in range(_ROUNDS):
         before = len(state.faces)
         if before <= faces:
             break
-        state = collapse_round(state, limit, before - faces, _SHARE)
+        state = collapse_round(state, here, before - faces, _SHARE)
         if len(state.faces) == before:
-            break
+            more = next(ease, None)
+            if more is None:
+                break
+            here = limit * more
     used, index = torch.unique(state.faces.long(), return_inverse=True)
     chart = mesh.chart.new_zeros(len(mesh.vertices))
     chart[mesh.faces.long().reshape(-1)] = mesh.chart.repeat_interleave(3)
