@@ -195,7 +195,8 @@ def walk():
     check([item.path for item in bpy.context.scene.genesis.pictures] == [JOB["picture"]], "a dropped picture is in the list")
     yield ask(f"copy {JOB['picture']}")
     with in_view():
-        paste()
+        add_and_remove(bpy.ops.genesis.paste_picture)
+        add_and_remove(bpy.ops.genesis.add_viewport)
     yield settle()
     settings = bpy.context.scene.genesis.settings
     bpy.context.scene.genesis.preset = "draft"
@@ -291,15 +292,23 @@ def walk():
     check([tuple(vertex.co) for vertex in item.data.vertices] == before, "a new texture keeps the shape")
     yield settle()
     yield shot("new_texture")
+    with in_view():
+        check(bpy.ops.genesis.open_log() == {"FINISHED"}, "the log opens in a window of its own")
+    yield settle()
+    log = bpy.data.texts["Genesis Log"].as_string()
+    check("serves at" in log and len(bpy.context.window_manager.windows) == 2, "the log is what the server has written")
+    with in_view():
+        bpy.ops.genesis.copy_log()
+    check("serves at" in bpy.context.window_manager.clipboard, "the log can be copied")
 
 
-def paste():
-    """A picture that another program has copied, which takes its time to hand it over."""
-    pictures = bpy.context.scene.genesis.pictures
-    bpy.ops.genesis.paste_picture()
-    check(len(pictures) == 2 and os.path.getsize(pictures[1].absolute()) > 1000, "a pasted picture is in the list")
-    pictures.remove(1)
-    bpy.context.scene.genesis.active_picture = 0
+def add_and_remove(operator):
+    """Adds a picture from elsewhere (another program that has copied one and takes its time, the viewport), and looks at it."""
+    scene = bpy.context.scene.genesis
+    operator()
+    check(len(scene.pictures) == 2 and os.path.getsize(scene.pictures[1].absolute()) > 1000, f"{operator} adds a picture")
+    scene.pictures.remove(1)
+    scene.active_picture = 0
 
 
 def session_connected():
