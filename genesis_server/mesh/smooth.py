@@ -14,6 +14,7 @@ from genesis_server.mesh.connectivity import edges_of
 from genesis_server.mesh.mesh import Mesh
 from genesis_server.mesh.normals import face_crosses
 from genesis_server.mesh.orientation import agreeing_links
+from native_ext.segment_sum import segment_sum
 
 _EDGE_COSINE = 0.4  # neighbours turned further than this (66 degrees) lie across an edge
 _VERTEX_ROUNDS = 3  # per round of normals
@@ -30,22 +31,28 @@ def smooth(mesh: Mesh, rounds: int) -> Mesh:
     if rounds == 0 or len(mesh.faces) == 0:
         return mesh
     faces, start = mesh.faces.long(), mesh.vertices.double()
-    one, two = (agreeing_links(mesh) // 3).unbind(1)
-    here, there = torch.cat([one, two]), torch.cat([two, one])
-    crosses = face_crosses(mesh).double()
+    links = agreeing_links(mesh)
+    beside = torch.full((3 * len(faces),), len(faces), device=faces.device)
+    beside[links[:, 0]], beside[links[:, 1]] = links[:, 1] // 3, links[:, 0] // 3
+    beside = beside.view(-1, 3)  # the face across each side; the last row, of no area, where there is none
+    crosses = torch.nn.functional.pad(face_crosses(mesh).double(), (0, 0, 0, 1))
     area, normal = crosses.norm(dim=1), torch.nn.functional.normalize(crosses, dim=1)
     for _ in range(rounds):
-        weight = ((normal[here] * normal[there]).sum(1) - _EDGE_COSINE).clamp(min=0) ** 2 * area[there]
         total = normal * area[:, None]
-        normal = torch.nn.functional.normalize(total.index_add(0, here, weight[:, None] * normal[there]), dim=1)
-    corners, count = faces.reshape(-1), torch.bincount(faces.reshape(-1), minlength=len(start)).clamp(min=1)
+        for side in beside.unbind(1):
+            near = normal[side]
+            weight = ((normal[:-1] * near).sum(1) - _EDGE_COSINE).clamp(min=0) ** 2 * area[side]
+            total[:-1] += weight[:, None] * near
+        normal = torch.nn.functional.normalize(total, dim=1)
+    normal, around = normal[:-1], mesh.fans.side.long()  # corners by vertex
+    count = (mesh.fans.start[1:] - mesh.fans.start[:-1]).clamp(min=1)
     ends = start[edges_of(faces).vertices]
     reach = _REACH * (ends[:, 0] - ends[:, 1]).norm(dim=1).median()
     vertices = start
     for _ in range(_VERTEX_ROUNDS * rounds):
         triangle = vertices[faces]
         height = ((triangle.mean(1, keepdim=True) - triangle) * normal[:, None]).sum(2, keepdim=True)
-        step = torch.zeros_like(start).index_add_(0, corners, (height * normal[:, None]).reshape(-1, 3))
+        step = segment_sum((height * normal[:, None]).view(-1, 3)[around], mesh.fans.start.long())
         vertices = vertices + step / count[:, None]
     moved = vertices - start
     moved = moved * (reach / moved.norm(dim=1, keepdim=True).clamp(min=1e-30)).clamp(max=1)
