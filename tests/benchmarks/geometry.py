@@ -30,12 +30,14 @@ from genesis_server.mesh.finish import finish_mesh, repair
 from genesis_server.mesh.mesh import Mesh
 from genesis_server.mesh.remesh import remesh
 from genesis_server.mesh.simplify import simplify, without_slivers
+from genesis_server.ovoxel.enclose import enclosed_surface
 from genesis_server.ovoxel.extract import extract_mesh
 from genesis_server.ovoxel.voxelize import voxelize_mesh
 from genesis_server.ovoxel.voxels import OVoxel
 from native_ext.closest_point import SurfaceSearch
-from tests.analytic import leaves
+from tests.analytic import leaves, torus, voxelize
 from tests.bumpy import bumpy_voxels
+from tests.mesh.noise import spoil
 from tests.quality import quality
 
 CHECKED = 64  # resolution of the asset on which a GPU is compared with the CPU
@@ -161,6 +163,13 @@ def checks(device: str) -> dict[str, Callable[[], str]]:
         assert torch.equal(mesh.faces.cpu(), raw.faces) and float((mesh.vertices.cpu() - raw.vertices).abs().max()) < 1e-6
         return f"{len(raw.faces)} faces equal"
 
+    def enclosing() -> str:
+        torn = spoil(voxelize(torus(), CHECKED), missing=0.05)
+        here, one, two = enclosed_surface(torn), *(enclosed_surface(_to(torn, device)) for _ in range(2))
+        assert _same(one, two), "two runs differ"
+        assert abs(len(one.faces) - len(here.faces)) < 1e-3 * len(here.faces) and _gap(one, here) < 1e-3
+        return f"{len(one.faces)} faces, bytes as the CPU: {_same(one, here)}"
+
     def repairing() -> str:
         mesh = repair(_moved(raw, device))
         assert torch.equal(mesh.faces.cpu(), clean.faces)
@@ -209,7 +218,7 @@ def checks(device: str) -> dict[str, Callable[[], str]]:
         assert error < 1e-4
         return f"{len(one.coords)} cells equal, dual vertices {error:.1e} apart"
 
-    found = (extraction, repairing, simplifying, slivers, remeshing, sheets, closest, voxelizing)
+    found = (extraction, enclosing, repairing, simplifying, slivers, remeshing, sheets, closest, voxelizing)
     return {check.__name__: check for check in found}
 
 
