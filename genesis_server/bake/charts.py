@@ -18,6 +18,7 @@ from torch import Tensor
 from genesis_server.mesh.mesh import Mesh
 from native_ext.exact_sum import exact_sum
 
+KEPT = .85
 CONE = math.radians(60)  # half angle of a chart's cone of smoothed normals: wider stretches texels, narrower multiplies charts
 STEEP = math.cos(math.radians(78))  # smoothed normals keep at least this cosine with their chart's axis
 AREA_WEIGHT = 0.1  # radians per unit of area: small charts merge first
@@ -80,7 +81,7 @@ def cluster_faces(near: Adjacency) -> Tensor:
         positive cosine with their area-weighted mean; single faces may still lean over.
     """
     smooth = replace(near, normals=smooth_normals(near))
-    chart = _merge(torch.arange(len(near.areas), device=near.areas.device), near, smooth.normals)
+    chart = _merge(near, smooth.normals)
     chart = connected(_smooth_borders(chart, near, smooth.normals), near.pairs)
     for _ in range(3):
         chart = connected(_absorb_small(chart, smooth), near.pairs)
@@ -145,53 +146,53 @@ def neighbour_table(near: Adjacency) -> Tensor:
     return table
 
 
-def _chart_edges(chart: Tensor, near: Adjacency, count: int) -> tuple[Tensor, Tensor]:
-    """Neighbouring chart pairs [P, 2], low number first, and the length of their common border [P]."""
-    ends = chart[near.pairs]
-    apart = ends[:, 0] != ends[:, 1]
-    ends = ends[apart]
-    key = ends.min(1).values * count + ends.max(1).values
-    key, inverse = torch.unique(key, return_inverse=True)
-    return torch.stack([key // count, key % count], 1), exact_sum(inverse, near.length[apart], key.shape[0])
-
-
-def _merge(chart: Tensor, near: Adjacency, normals: Tensor) -> Tensor:
-    """Merges charts that are each other's cheapest neighbour until no merged cone stays within `CONE`."""
-    whole = near.areas.double().sum()
+def _merge(near: Adjacency, normals: Tensor) -> Tensor:
+    """Merges faces, then charts, that are each other's cheapest neighbour, while the union still keeps `KEPT` of its area
+    when seen along its axis. The graph of charts shrinks with every round."""
+    count = len(near.areas)
+    chart = torch.arange(count, device=near.areas.device)
+    area = near.areas.double()
+    whole = area.sum()
+    towards = normals.double() * area[:, None]
+    edges, shared = border_lengths(near.pairs, near.length.double(), count)
     for _ in range(_MAX_ROUNDS):
-        count = int(chart.max()) + 1
-        edges, shared = _chart_edges(chart, near, count)
-        axis = _axes(chart, normals, near.areas, count)
-        cosine = torch.ones(count, device=chart.device)
-        cosine.scatter_reduce_(0, chart, (normals * axis[chart]).sum(1), "amin")
-        angle = torch.arccos(cosine.clamp(-1, 1))
-        area = exact_sum(chart, near.areas, count)
-        around = exact_sum(edges.T.reshape(-1), shared.repeat(2), count)
         a, b = edges.unbind(1)
-        between = torch.arccos((axis[a] * axis[b]).sum(1).clamp(-1, 1))
-        low = torch.minimum(-angle[a], between - angle[b])
-        cone = (torch.maximum(angle[a], between + angle[b]) - low) / 2
+        around = exact_sum(edges.T.reshape(-1), shared.repeat(2), count)
         merged = area[a] + area[b]
+        kept = (towards[a] + towards[b]).norm(dim=1) / merged.clamp_min(1e-300)
         border = around[a] + around[b] - 2 * shared
-        cost = cone + AREA_WEIGHT * merged / whole
+        cost = torch.arccos((2 * kept - 1).clamp(-1, 1)) + AREA_WEIGHT * merged / whole
         cost = cost + PERIMETER_WEIGHT * border.square() / (4 * math.pi * merged.clamp_min(1e-30))
-        allowed = cone <= CONE
+        allowed = kept >= KEPT
         if not bool(allowed.any()):
             break
-        chart = _join(chart, edges[allowed], cost[allowed], count)
+        target = _join(edges[allowed], cost[allowed], count)
+        chart, count = target[chart], int(target.max()) + 1
+        sums = exact_sum(target, torch.cat([towards, area[:, None]], 1), count)
+        towards, area = sums[:, :3], sums[:, 3]
+        edges, shared = border_lengths(target[edges], shared, count)
     return chart
 
 
-def _join(chart: Tensor, edges: Tensor, cost: Tensor, count: int) -> Tensor:
-    """Joins every pair that is the cheapest (ties: the first) of both of its charts; the cheapest of all always is."""
-    rank = torch.empty(edges.shape[0], dtype=torch.int64, device=chart.device)
-    rank[torch.argsort(cost, stable=True)] = torch.arange(edges.shape[0], device=chart.device)
-    best = torch.full((count,), edges.shape[0], dtype=torch.int64, device=chart.device)
+def border_lengths(edges: Tensor, shared: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Pairs of different charts, low number first, each once, with the sum of their lengths."""
+    apart = edges[:, 0] != edges[:, 1]
+    edges = edges[apart]
+    key, inverse = torch.unique(edges.min(1).values * count + edges.max(1).values, return_inverse=True)
+    return torch.stack([key // count, key % count], 1), exact_sum(inverse, shared[apart], len(key))
+
+
+def _join(edges: Tensor, cost: Tensor, count: int) -> Tensor:
+    """New chart numbers [count] after joining every pair that is the cheapest (ties: the first) of both of its charts; the
+    cheapest of all always is."""
+    rank = torch.empty(edges.shape[0], dtype=torch.int64, device=edges.device)
+    rank[torch.argsort(cost, stable=True)] = torch.arange(edges.shape[0], device=edges.device)
+    best = torch.full((count,), edges.shape[0], dtype=torch.int64, device=edges.device)
     best.scatter_reduce_(0, edges[:, 0], rank, "amin").scatter_reduce_(0, edges[:, 1], rank, "amin")
     mutual = (best[edges[:, 0]] == rank) & (best[edges[:, 1]] == rank)
-    target = torch.arange(count, device=chart.device)
+    target = torch.arange(count, device=edges.device)
     target[edges[mutual, 1]] = edges[mutual, 0]
-    return torch.unique(target[chart], return_inverse=True)[1]
+    return torch.unique(target, return_inverse=True)[1]
 
 
 def _smooth_borders(chart: Tensor, near: Adjacency, normals: Tensor) -> Tensor:
@@ -236,7 +237,7 @@ def _absorb_small(chart: Tensor, near: Adjacency) -> Tensor:
     area = exact_sum(chart, near.areas, count)
     small = area < SMALL_CHART * area.sum()
     axis = _axes(chart, near.normals, near.areas, count)
-    edges, shared = _chart_edges(chart, near, count)
+    edges, shared = border_lengths(chart[near.pairs], near.length.double(), count)
     source, target = torch.cat([edges[:, 0], edges[:, 1]]), torch.cat([edges[:, 1], edges[:, 0]])
     shared = shared.repeat(2)
     smaller = (area[source] < area[target]) | ((area[source] == area[target]) & (source > target))

@@ -78,16 +78,11 @@ def altitudes(flat: Tensor) -> Tensor:
     return -_doubled_area(flat) / edges.norm(dim=2).amax(1).clamp_min(1e-300)
 
 
-def overlapping_faces(flat: Tensor, chart: Tensor, density: float) -> Tensor:
-    """bool [F]: one face of every two that lie over each other, tested on a grid of `density` cells per unit of length."""
+def side_by_side(flat: Tensor, chart: Tensor, margin: int) -> tuple[Tensor, int, int]:
+    """Flat charts [F, 3, 2] in cells, set apart on a canvas of the returned height and width."""
     low, high = _bounds(flat, chart, int(chart.max()) + 1)
-    corners, _, height, width = _spread(flat * density, chart, low * density, high * density, 2)
-    crowded = overdraw(corners.float(), height, width) > 1
-    upper = torch.zeros(chart.shape[0], dtype=torch.bool, device=chart.device)
-    if bool(crowded.any()):
-        owner = rasterize(corners.float(), height, width).face[crowded].long()
-        upper[owner[owner >= 0]] = True
-    return upper
+    corners, _, height, width = _spread(flat, chart, low, high, margin)
+    return corners, height, width
 
 
 def overlap_density(areas: Tensor) -> float:

@@ -1,60 +1,194 @@
 # SPDX-License-Identifier: Apache-2.0
 """Iron folds out of flat charts, so that rough surfaces need few charts (docs/spec/geometry.md 16.1, 19.6).
 
-Vertices that a network predicted wobble by parts of a voxel, and faces as small as the wobble lean over backwards: seen along
-their chart's axis they are flipped. Around flipped and very narrow faces the vertices inside the chart move to the middle of
-their neighbours in the plane, as in Tutte's embedding, which has no flips; the chart's border stays where it is.
+Seen along its chart's axis a rough surface folds: faces lean over backwards or lie under others. Around such faces the
+vertices move to the mean of their neighbours, weighted by mean value coordinates in space (Floater 2003): positive weights,
+so that the result has no flips where the surroundings have none. First rings of faces around a fold move inside the chart's
+outline; where that does not help the chart's outline is smoothed and everything inside settles again. A hole counts as one more
+neighbour of the vertices at its rim, so that what hangs into it gets its share.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
+from genesis_server.bake.charts import connected
+from genesis_server.bake.layout import side_by_side
+from native_ext.exact_sum import exact_sum
+from native_ext.rasterize import overdraw, rasterize
+from native_ext.segment_sum import run_starts, segment_sum
+
 NARROW = 0.02  # twice the area over the longest edge squared: about an aspect of 50
-_ROUNDS = 60  # a fold of a few edges' size is flat after ten; what is left is cut out of its chart
-_INNER_ROUNDS = 20  # then vertices on the chart's border move too
-_STEP = 0.8  # of the way: a whole step can swing
+RINGS = (0, 1, 3)  # around folds, that move with them
+_ROUNDS, _ROUNDS_PER_RING = 12, 10
+_OUTLINES = 0
+_OUTLINE_ROUNDS = 6  # of the outline's smoothing per attempt ...
+_SETTLING_ROUNDS = 60  # ... and of what is inside
+_FOLDED = 0.2  # of a chart's faces: with more under others it winds over itself, and is left to be cut
+_STEP = 0.9  # of the way: a whole step can swing
 
 
-def unfold(flat: Tensor, faces: Tensor, chart: Tensor) -> Tensor:
-    """Flat charts with fewer flips.
+@dataclass(frozen=True)
+class _Net:
+    """The corners of charts as a graph; number W + h stands for hole h.
+
+    Attributes:
+        corner: int64 [F, 3], wedge (vertex in a chart) of every corner.
+        source, other: int64 [E], directed edges sorted by source.
+        weight: float64 [E], mean value weight.
+        outline: int64 [n, 2], directed edges of the charts' outer borders, both ways, sorted by the first.
+        points: wedges and holes.
+    """
+
+    corner: Tensor
+    source: Tensor
+    other: Tensor
+    weight: Tensor
+    outline: Tensor
+    points: int
+
+
+def unfold(flat: Tensor, corners: Tensor, faces: Tensor, chart: Tensor, density: float) -> Tensor:
+    """Flat charts with fewer flips and overlaps.
 
     Args:
         flat: float64 [F, 3, 2], y down; unflipped faces have negative area. Corners of one vertex in one chart agree.
+        corners: float64 [F, 3, 3], in space.
         faces: int [F, 3], vertices.
         chart: int64 [F].
+        density: cells per unit of length of the grid on which overlaps are looked for.
 
     Returns:
-        float64 [F, 3, 2]; charts without flipped or narrow faces are as they were.
+        float64 [F, 3, 2]; charts without flipped, narrow or covered faces are as they were.
     """
-    key = (chart[:, None] * (int(faces.max()) + 1) + faces.long()).reshape(-1)
-    _, wedge = torch.unique(key, return_inverse=True)
-    corner = wedge.reshape(-1, 3)
-    count = int(wedge.max()) + 1
-    point = torch.zeros(count, 2, dtype=flat.dtype, device=flat.device)
-    point[wedge] = flat.reshape(-1, 2)
-    fixed = _border(corner, count)
-    active = torch.arange(len(corner), device=flat.device)
-    bad = active[_narrow(point[corner])]
-    for step in range(_ROUNDS):
-        if not len(bad):
+    bad = _bad(flat, chart, density)
+    touched = torch.zeros(int(chart.max()) + 1, dtype=torch.bool, device=flat.device)
+    touched[chart[bad]] = True
+    size, folded = torch.bincount(chart), torch.bincount(chart[bad], minlength=len(touched))
+    touched &= folded <= (_FOLDED * size).clamp_min(8)
+    here = touched[chart].nonzero()[:, 0]
+    if not len(here):
+        return flat
+    part, bad = torch.unique(chart[here], return_inverse=True)[1], bad[here]
+    net = _net(faces[here].long(), corners[here], part)
+    point = torch.zeros(net.points, 2, dtype=flat.dtype, device=flat.device)
+    point[net.corner] = flat[here]
+    outline = torch.zeros(net.points, dtype=torch.bool, device=flat.device)
+    outline[net.outline[:, 0]] = True
+    for rings in RINGS:
+        moving = torch.zeros_like(outline)
+        moving[net.corner[bad]] = True
+        for _ in range(rings):
+            moving[net.corner[moving[net.corner].any(1)]] = True
+        _settle(point, net, moving & ~outline, _ROUNDS + _ROUNDS_PER_RING * rings)
+        bad = _bad(point[net.corner], part, density)
+        if not bool(bad.any()):
             break
-        marked = torch.zeros(count, dtype=torch.bool, device=flat.device)
-        marked[corner[bad].reshape(-1)] = True
-        if step < _INNER_ROUNDS:
-            marked &= ~fixed
-        near = marked[corner].any(1).nonzero()[:, 0]  # every face around a vertex that moves
-        a = corner[near]
-        ends = torch.cat([a, a.roll(-1, 1)], 0).reshape(-1), torch.cat([a.roll(-1, 1), a], 0).reshape(-1)
-        keep = marked[ends[0]]
-        source, other = ends[0][keep], ends[1][keep]
-        names, index = torch.unique(source, return_inverse=True)
-        total = torch.zeros(len(names), 2, dtype=flat.dtype, device=flat.device).index_add_(0, index, point[other])
-        uses = torch.bincount(index, minlength=len(names))[:, None]
-        point[names] += _STEP * (total / uses - point[names])
-        bad = near[_narrow(point[corner[near]])]
-    return point[corner]
+    for _ in range(_OUTLINES):
+        if not bool(bad.any()):
+            break
+        worst = torch.zeros(int(part.max()) + 1, dtype=torch.bool, device=flat.device)
+        worst[part[bad]] = True
+        moving = torch.zeros_like(outline)
+        moving[net.corner[worst[part]]] = True
+        _smooth_outline(point, net, moving)
+        _settle(point, net, moving & ~outline, _SETTLING_ROUNDS)
+        bad = _bad(point[net.corner], part, density)
+    result = flat.clone()
+    result[here] = point[net.corner]
+    return result
+
+
+def _net(faces: Tensor, corners: Tensor, chart: Tensor) -> _Net:
+    _, wedge = torch.unique((chart[:, None] * (int(faces.max()) + 1) + faces).reshape(-1), return_inverse=True)
+    corner, count = wedge.reshape(-1, 3), int(wedge.max()) + 1
+    ends = torch.stack([corner, corner.roll(-1, 1)], 2).reshape(-1, 2)
+    _, inverse, uses = torch.unique(ends.min(1).values * count + ends.max(1).values, return_inverse=True, return_counts=True)
+    lone = (uses[inverse] == 1).nonzero()[:, 0]
+    border = ends[lone]
+    loop = connected(torch.zeros(count, dtype=torch.int64, device=faces.device), border)
+    length = (corners.roll(-1, 1) - corners).norm(dim=2).reshape(-1)[lone]
+    outer = _longest(loop[border[:, 0]], length, chart[lone // 3])
+    rim = torch.unique(border[~outer])
+    hole, numbers = torch.unique(loop[rim], return_inverse=True)
+    first, second = (corners.roll(-step, 1) - corners for step in (1, 2))
+    a, b = first.norm(dim=2), second.norm(dim=2)
+    cosine = ((first * second).sum(2) / (a * b).clamp_min(1e-300)).clamp(-0.999, 1)
+    half = ((1 - cosine) / (1 + cosine)).sqrt()  # tangent of half the angle
+    least = 1e-3 * a.mean()
+    weight = torch.cat([(half / a.clamp_min(least)).reshape(-1), (half / b.clamp_min(least)).reshape(-1)])
+    source = torch.cat([wedge, wedge])
+    other = torch.cat([corner.roll(-1, 1).reshape(-1), corner.roll(-2, 1).reshape(-1)])
+    pull = exact_sum(source, weight, count)[rim] / 3
+    source, other = torch.cat([source, rim, count + numbers]), torch.cat([other, count + numbers, rim])
+    weight = torch.cat([weight, pull, torch.ones_like(pull)])
+    order = torch.argsort(source, stable=True)
+    outline = torch.cat([border[outer], border[outer].flip(1)])
+    outline = outline[torch.argsort(outline[:, 0], stable=True)]
+    return _Net(corner, source[order], other[order], weight[order], outline, count + len(hole))
+
+
+def _longest(loop: Tensor, length: Tensor, chart: Tensor) -> Tensor:
+    """bool [n]: border edges on the longest loop of their chart."""
+    count = int(loop.max()) + 1 if len(loop) else 0
+    total = exact_sum(loop, length, count)
+    best = torch.zeros(int(chart.max()) + 1 if len(chart) else 0, dtype=total.dtype, device=loop.device)
+    best.scatter_reduce_(0, chart, total[loop], "amax")
+    name = torch.full_like(best, count, dtype=torch.int64)
+    wins = total[loop] == best[chart]
+    name.scatter_reduce_(0, chart[wins], loop[wins], "amin")
+    return loop == name[chart]
+
+
+def _settle(point: Tensor, net: _Net, moving: Tensor, rounds: int) -> None:
+    """Moves marked points to the weighted mean of their neighbours, in place; holes move with them."""
+    near = torch.zeros_like(moving)
+    near[net.other[moving[net.source]]] = True
+    near[: int(net.corner.max()) + 1] = False  # holes beside what moves
+    keep = (moving | near)[net.source]
+    names, index = torch.unique(net.source[keep], return_inverse=True)
+    if not len(names):
+        return
+    other, start = net.other[keep], run_starts(index, len(names))
+    weight = net.weight[keep, None]
+    weight = weight / segment_sum(weight, start)[index]
+    is_hole = (names > int(net.corner.max()))[:, None]
+    for step in range(rounds):
+        mean = segment_sum(point[other] * weight, start)
+        share = torch.where(is_hole, 1.0, 0.0 if step == 0 else _STEP)  # first the holes find their middle
+        point[names] += share * (mean - point[names])
+
+
+def _smooth_outline(point: Tensor, net: _Net, moving: Tensor) -> None:
+    """Moves marked points of the outlines to the middle of their neighbours there, in place."""
+    keep = moving[net.outline[:, 0]]
+    names, index = torch.unique(net.outline[keep, 0], return_inverse=True)
+    other, start = net.outline[keep, 1], run_starts(index, len(names))
+    uses = torch.diff(start)[:, None]
+    for _ in range(_OUTLINE_ROUNDS):
+        point[names] += 0.5 * (segment_sum(point[other], start) / uses - point[names])
+
+
+def _bad(flat: Tensor, chart: Tensor, density: float) -> Tensor:
+    return _narrow(flat) | covered_faces(flat, chart, density)
+
+
+def covered_faces(flat: Tensor, chart: Tensor, density: float, both: bool = True) -> Tensor:
+    """bool [F]: the uppermost and, if `both`, the lowest of faces [F, 3, 2] that lie over each other."""
+    corners, height, width = side_by_side(flat * density, chart, 2)
+    corners = corners.float()
+    crowded = overdraw(corners, height, width) > 1
+    covered = torch.zeros(len(flat), dtype=torch.bool, device=flat.device)
+    if bool(crowded.any()):
+        owner = rasterize(corners, height, width).face[crowded].long()
+        covered[owner[owner >= 0]] = True
+        if both:
+            owner = rasterize(corners.flip(0), height, width).face[crowded].long()
+            covered[len(flat) - 1 - owner[owner >= 0]] = True
+    return covered
 
 
 def _narrow(flat: Tensor) -> Tensor:
@@ -62,15 +196,3 @@ def _narrow(flat: Tensor) -> Tensor:
     doubled = (b - a)[:, 0] * (c - a)[:, 1] - (b - a)[:, 1] * (c - a)[:, 0]
     longest = (flat.roll(-1, 1) - flat).square().sum(2).amax(1)
     return -doubled < NARROW * longest
-
-
-def _border(corner: Tensor, count: int) -> Tensor:
-    """bool [W]: wedges on an edge that only one face of the chart has."""
-    start, end = corner.reshape(-1), corner.roll(-1, 1).reshape(-1)
-    key = torch.minimum(start, end) * count + torch.maximum(start, end)
-    _, inverse, uses = torch.unique(key, return_inverse=True, return_counts=True)
-    border = torch.zeros(count, dtype=torch.bool, device=corner.device)
-    lone = uses[inverse] == 1
-    border[start[lone]] = True
-    border[end[lone]] = True
-    return border

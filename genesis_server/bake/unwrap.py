@@ -8,14 +8,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from genesis_server.bake.charts import Adjacency, cluster_faces, connected, face_adjacency
+from genesis_server.bake.charts import Adjacency, border_lengths, cluster_faces, connected, face_adjacency
 from genesis_server.bake.layout import (
     MIN_ALTITUDE,
     PACK_SIZE,
     altitudes,
     bulky_charts,
     overlap_density,
-    overlapping_faces,
     pack_atlas,
     project_charts,
     scale_to_areas,
@@ -24,14 +23,18 @@ from genesis_server.bake.layout import (
     widen_slivers,
 )
 from genesis_server.bake.tangents import vertex_tangents
-from genesis_server.bake.unfold import unfold
+from genesis_server.bake.unfold import covered_faces, unfold
 from genesis_server.bake.unwrapped import UnwrappedMesh
 from genesis_server.mesh.mesh import Mesh
 from genesis_server.mesh.normals import face_areas, vertex_normals
 from genesis_server.protocol.errors import ErrorCode, GenesisError
+from native_ext.exact_sum import exact_sum
 
 _SPLIT_ROUNDS = 20  # halving a chart this often leaves single faces, which cannot overlap
 _SMALL_FOLD = 0.2  # of a chart's faces lying over others: they are cut out; more, and the chart is halved
+_ABSORB_ROUNDS = 3
+_SMALL_CHART = 6e-4
+_CUT_RINGS = 1
 _SMALLEST_WITH_FOLD = 16  # faces; smaller charts are halved
 _SLIVER_ROUNDS = 4  # taking a sliver out of a chart changes how the rest unfolds
 _LAYOUTS = 2  # attempts to use the texture well
@@ -69,6 +72,8 @@ def unwrap(mesh: Mesh, texture_size: int, check: Callable[[], None] = lambda: No
     check()
     chart = _separate_overlaps(solid, chart, near)
     check()
+    chart = _absorb(solid, chart, near)
+    check()
     best = None
     for _ in range(_LAYOUTS):
         chart, flat = _lay_flat(solid, near, chart, side)
@@ -89,21 +94,22 @@ def unwrap(mesh: Mesh, texture_size: int, check: Callable[[], None] = lambda: No
 def _lay_flat(mesh: Mesh, near: Adjacency, chart: Tensor, side: int) -> tuple[Tensor, Tensor]:
     """Charts and their flat faces [F, 3, 2], upright, none flipped or too thin for the texture."""
     for _ in range(_SLIVER_ROUNDS):
-        flat = _flatten(mesh, near.areas, chart)
+        flat = _flatten(mesh, near.areas, chart, overlap_density(near.areas))
         thin = altitudes(flat * (side / _side(flat))) < MIN_ALTITUDE
         thin &= torch.bincount(chart)[chart] > 1
         if not bool(thin.any()):
             break
         fresh = torch.cumsum(thin.long(), 0) + int(chart.max())  # a chart of its own, where it can be widened
         chart = connected(torch.where(thin, fresh, chart), near.pairs)
-    flat = _flatten(mesh, near.areas, chart)
+    flat = _flatten(mesh, near.areas, chart, overlap_density(near.areas))
     return chart, widen_slivers(turn_to_rectangles(flat, chart), chart)
 
 
-def _flatten(mesh: Mesh, areas: Tensor, chart: Tensor) -> Tensor:
+def _flatten(mesh: Mesh, areas: Tensor, chart: Tensor, density: float) -> Tensor:
     """Every chart in the plane, without folds where that is possible, with its area in space; float64 [F, 3, 2]."""
-    flat = project_charts(mesh.vertices[mesh.faces.long()].double(), chart)
-    return scale_to_areas(unfold(flat, mesh.faces, chart), areas, chart)
+    corners = mesh.vertices[mesh.faces.long()].double()
+    flat = project_charts(corners, chart)
+    return scale_to_areas(unfold(scale_to_areas(flat, areas, chart), corners, mesh.faces, chart, density), areas, chart)
 
 
 def _side(flat: Tensor) -> Tensor:
@@ -120,8 +126,8 @@ def _separate_overlaps(mesh: Mesh, chart: Tensor, near: Adjacency) -> Tensor:
     for _ in range(_SPLIT_ROUNDS):
         names, local = torch.unique(chart[suspects], return_inverse=True)
         part = Mesh(mesh.vertices, mesh.faces[suspects])
-        flat = _flatten(part, near.areas[suspects], local)
-        upper = overlapping_faces(flat, local, density) | (altitudes(flat) <= 0)
+        flat = _flatten(part, near.areas[suspects], local, density)
+        upper = covered_faces(flat, local, density, both=False) | (altitudes(flat) <= 0)
         if not bool(upper.any()):
             break
         size = torch.bincount(local)
@@ -130,13 +136,83 @@ def _separate_overlaps(mesh: Mesh, chart: Tensor, near: Adjacency) -> Tensor:
         fold = torch.zeros_like(chart, dtype=torch.bool)
         fold[suspects[upper & small[local]]] = True
         a, b = near.pairs[chart[near.pairs[:, 0]] == chart[near.pairs[:, 1]]].unbind(1)
-        ring = fold.index_put((a[fold[b]],), fold.new_tensor(True)).index_put((b[fold[a]],), fold.new_tensor(True))
+        ring = fold
+        for _ in range(_CUT_RINGS):
+            ring = ring.index_put((a[ring[b]],), ring.new_tensor(True)).index_put((b[ring[a]],), ring.new_tensor(True))
         whole = names[(share > 0) & ~small]
         suspects = suspects[(share > 0)[local]]
         label = 2 * chart + ring.long()
         halves = _halved(mesh, chart, whole)
         chart = connected(torch.where(halves != chart, halves + int(label.max()) + 1, label), near.pairs)
     return chart
+
+
+def _absorb(mesh: Mesh, chart: Tensor, near: Adjacency) -> Tensor:
+    """Gives small charts to larger neighbours, wherever the union still lies flat without overlap."""
+    density = overlap_density(near.areas)
+    count = int(chart.max()) + 1
+    refused = torch.empty(0, dtype=torch.int64, device=chart.device)
+    for _ in range(_ABSORB_ROUNDS):
+        source, target = _offers(chart, near, count, refused)
+        if not len(source):
+            break
+        into = torch.arange(count, device=chart.device)
+        into[source] = target
+        for _ in range(2):
+            full = into
+            while not torch.equal(full[full], full):  # always into a larger chart, so there is no cycle
+                full = full[full]
+            trial = full[chart]
+            grown = torch.zeros(count, dtype=torch.bool, device=chart.device)
+            grown[full[into != torch.arange(count, device=chart.device)]] = True
+            here = grown[trial].nonzero()[:, 0]
+            if not len(here):
+                break
+            local = torch.unique(trial[here], return_inverse=True)[1]
+            flat = _flatten(Mesh(mesh.vertices, mesh.faces[here]), near.areas[here], local, density)
+            wrong = torch.zeros_like(grown[chart])
+            wrong[here] = covered_faces(flat, local, density) | (altitudes(flat) <= 0)
+            if not bool(wrong.any()):
+                break
+            beside = wrong.clone()
+            a, b = near.pairs.unbind(1)
+            beside[a[wrong[b]]] = True
+            beside[b[wrong[a]]] = True
+            moved = (into != torch.arange(count, device=chart.device))[chart]
+            guilty = torch.zeros(count, dtype=torch.bool, device=chart.device)
+            guilty[chart[beside & moved]] = True
+            named = torch.zeros_like(guilty)
+            named[full[guilty.nonzero()[:, 0]]] = True
+            spoiled = torch.zeros_like(guilty)
+            spoiled[trial[wrong]] = True
+            guilty |= (spoiled & ~named)[full]  # nobody in particular: all of them
+            into = torch.where(guilty, torch.arange(count, device=chart.device), into)
+        else:
+            full = into
+            while not torch.equal(full[full], full):
+                full = full[full]
+            into = torch.where(spoiled[full], torch.arange(count, device=chart.device), into)
+        refused = torch.cat([refused, (source * count + target)[into[source] == source]])
+        while not torch.equal(into[into], into):
+            into = into[into]
+        chart = into[chart]
+    return torch.unique(chart, return_inverse=True)[1]
+
+
+def _offers(chart: Tensor, near: Adjacency, count: int, refused: Tensor) -> tuple[Tensor, Tensor]:
+    """Small charts and, for each, the larger neighbour with the longest common border that has not been refused."""
+    area = exact_sum(chart, near.areas, count)
+    edges, shared = border_lengths(chart[near.pairs], near.length, count)
+    source, target, shared = edges.T.reshape(-1), edges.flip(1).T.reshape(-1), shared.repeat(2)
+    larger = (area[source] < area[target]) | ((area[source] == area[target]) & (source > target))
+    use = larger & (area < _SMALL_CHART * area.sum())[source] & ~torch.isin(source * count + target, refused)
+    source, target, shared = source[use], target[use], shared[use]
+    best = torch.zeros(count, dtype=torch.float64, device=chart.device).scatter_reduce_(0, source, shared, "amax")
+    wins = shared == best[source]
+    into = torch.full((count,), count, dtype=torch.int64, device=chart.device)
+    into.scatter_reduce_(0, source[wins], target[wins], "amin")
+    offers = (into < count).nonzero()[:, 0]
+    return offers, into[offers]
 
 
 def _halved(mesh: Mesh, chart: Tensor, names: Tensor) -> Tensor:
