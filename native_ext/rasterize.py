@@ -171,6 +171,29 @@ def _count_cover(corners: wp.array2d(dtype=wp.vec2), count: wp.array2d(dtype=int
                 wp.atomic_add(count, row, col, 1)
 
 
+@wp.kernel
+def _mark_covered(
+    corners: wp.array2d(dtype=wp.vec2),
+    count: wp.array2d(dtype=int),
+    owner: wp.array2d(dtype=int),
+    covered: wp.array(dtype=wp.bool),
+    first: wp.array(dtype=wp.bool),
+):
+    f = wp.tid()
+    a = corners[f, 0]
+    b = corners[f, 1]
+    c = corners[f, 2]
+    low = wp.min(wp.min(a, b), c)
+    high = wp.max(wp.max(a, b), c)
+    for row in range(_first(low[1], count.shape[0]), _last(high[1], count.shape[0])):
+        for col in range(_first(low[0], count.shape[1]), _last(high[0], count.shape[1])):
+            if count[row, col] > 1:
+                if _inside(a, b, c, wp.vec2(float(col) + 0.5, float(row) + 0.5), _STRICT):
+                    covered[f] = True
+                    if owner[row, col] == f:
+                        first[f] = True
+
+
 def rasterize(corners: Tensor, height: int, width: int, reach: float = 0.0) -> Raster:
     """Face and barycentric weights of every texel.
 
@@ -222,3 +245,26 @@ def overdraw(corners: Tensor, height: int, width: int) -> Tensor:
             _count_cover, dim=corners.shape[0], inputs=[points, wp.from_torch(count)], device=wp.device_from_torch(device)
         )
     return count
+
+
+def covered_faces(corners: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Which faces lie over each other, seen at the texel centres.
+
+    Args:
+        corners, height, width: as for `overdraw`.
+
+    Returns:
+        bool [F], faces that share a centre with another; bool [F], of those at each centre the one with the smallest number.
+    """
+    count = overdraw(corners, height, width)
+    covered, first = torch.zeros(2, len(corners), dtype=torch.bool, device=corners.device)
+    if not bool((count > 1).any()):
+        return covered, first
+    owner = torch.full((height, width), _NO_FACE, dtype=torch.int32, device=corners.device)
+    points = wp.from_torch(corners.contiguous().float(), dtype=wp.vec2)
+    device = wp.device_from_torch(corners.device)
+    with wp.ScopedStream(wp.stream_from_torch(corners.device) if corners.is_cuda else None):
+        wp.launch(_claim_centres, dim=len(corners), inputs=[points, wp.from_torch(owner)], device=device)
+        marks = [wp.from_torch(tensor) for tensor in (count, owner, covered, first)]
+        wp.launch(_mark_covered, dim=len(corners), inputs=[points, *marks], device=device)
+    return covered, first

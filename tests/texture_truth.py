@@ -54,7 +54,8 @@ def shading_normals(model: GlbModel, points: SurfacePoints, mapped: bool) -> np.
     """Unit normals [n, 3] that a renderer shades with, with or without the normal map."""
     if not mapped:
         return _unit(points.normal)
-    texel = sample(model.material.normal.astype(np.float32), points.uv) / 255 * 2 - 1
+    picture = model.material.normal
+    texel = sample(picture.astype(np.float32), points.uv) / np.iinfo(picture.dtype).max * 2 - 1
     bitangent = np.cross(points.normal, points.tangent)
     return _unit(texel[:, :1] * points.tangent + texel[:, 1:2] * bitangent + texel[:, 2:] * points.normal)
 

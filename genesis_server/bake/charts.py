@@ -18,7 +18,8 @@ from torch import Tensor
 from genesis_server.mesh.mesh import Mesh
 from native_ext.exact_sum import exact_sum
 
-KEPT = .85
+KEPT = 0.82
+LEAN = math.cos(math.radians(68))
 CONE = math.radians(60)  # half angle of a chart's cone of smoothed normals: wider stretches texels, narrower multiplies charts
 STEEP = math.cos(math.radians(78))  # smoothed normals keep at least this cosine with their chart's axis
 AREA_WEIGHT = 0.1  # radians per unit of area: small charts merge first
@@ -159,11 +160,16 @@ def _merge(near: Adjacency, normals: Tensor) -> Tensor:
         a, b = edges.unbind(1)
         around = exact_sum(edges.T.reshape(-1), shared.repeat(2), count)
         merged = area[a] + area[b]
-        kept = (towards[a] + towards[b]).norm(dim=1) / merged.clamp_min(1e-300)
+        both = towards[a] + towards[b]
+        kept = both.norm(dim=1) / merged.clamp_min(1e-300)
+        axis = torch.nn.functional.normalize(both, dim=1, eps=1e-300)
+        steepest = torch.minimum(
+            *((axis * torch.nn.functional.normalize(towards[i], dim=1, eps=1e-300)).sum(1) for i in (a, b))
+        )
         border = around[a] + around[b] - 2 * shared
         cost = torch.arccos((2 * kept - 1).clamp(-1, 1)) + AREA_WEIGHT * merged / whole
         cost = cost + PERIMETER_WEIGHT * border.square() / (4 * math.pi * merged.clamp_min(1e-30))
-        allowed = kept >= KEPT
+        allowed = (kept >= KEPT) & (steepest >= LEAN)
         if not bool(allowed.any()):
             break
         target = _join(edges[allowed], cost[allowed], count)

@@ -32,14 +32,16 @@ def encode_image(picture: np.ndarray, kind: str, is_colour: bool) -> tuple[bytes
     """One image file.
 
     Args:
-        picture: uint8 [H, W, C], C = 1, 3 or 4; an alpha of 255 everywhere is left out.
+        picture: uint8 [H, W, C], C = 1, 3 or 4; an alpha of 255 everywhere is left out. uint16 keeps its 16 bits in a PNG.
         kind: png, webp or jpeg.
         is_colour: data such as normals keep every level where the format can (WebP) and full resolution in all channels.
 
     Returns:
         The file's bytes and the format taken: JPEG has no transparency, so a picture with alpha becomes a PNG there.
     """
-    if picture.shape[2] == 4 and (picture[..., 3] == 255).all():
+    if picture.dtype == np.uint16 and kind != "png":
+        picture = shallow(picture)
+    if picture.shape[2] == 4 and picture.dtype == np.uint8 and (picture[..., 3] == 255).all():
         picture = picture[..., :3]
     if kind == "jpeg" and picture.shape[2] != 4:
         full = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
@@ -54,8 +56,11 @@ def encode_image(picture: np.ndarray, kind: str, is_colour: bool) -> tuple[bytes
 
 
 def encode_png(picture: np.ndarray) -> bytes:
-    """PNG file of uint8 [H, W, C], C = 1 (grey), 3 or 4; the same bytes on every machine with the same zlib."""
+    """PNG file of uint8 or uint16 [H, W, C], C = 1 (grey), 3 or 4; the same bytes on every machine with the same zlib."""
     height, width, channels = picture.shape
+    depth = 8 * picture.itemsize
+    if depth == 16:
+        picture = picture.astype(">u2").view(np.uint8)
     rows = np.ascontiguousarray(picture).reshape(height, -1)
     step = max(1, _STRIP_BYTES // rows.shape[1])
     starts = range(0, height, step)
@@ -65,12 +70,17 @@ def encode_png(picture: np.ndarray) -> bytes:
     for _, adler, length in strips:
         check = _adler_of_both(check, adler, length)
     stream = b"".join([b"\x78\x01", *(data for data, _, _ in strips), struct.pack(">I", check)])
-    header = struct.pack(">IIBBBBB", width, height, 8, _COLOUR_TYPES[channels], 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, depth, _COLOUR_TYPES[channels], 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + _chunk(b"IDAT", stream) + _chunk(b"IEND", b"")
 
 
-def decode_image(data: bytes) -> np.ndarray:
-    """uint8 [H, W, 4] of an image file.
+def shallow(picture: np.ndarray) -> np.ndarray:
+    """uint16 as uint8, to the nearest."""
+    return ((picture.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
+
+
+def decode_image(data: bytes, deep: bool = False) -> np.ndarray:
+    """uint8 [H, W, 4] of an image file; with `deep`, uint16 where the file has as much.
 
     Raises:
         ValueError: when it is none that is known.
@@ -78,8 +88,8 @@ def decode_image(data: bytes) -> np.ndarray:
     picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
     if picture is None:
         raise ValueError("an image of it cannot be decoded")
-    if picture.dtype == np.uint16:
-        picture = (picture >> 8).astype(np.uint8)
+    if picture.dtype == np.uint16 and not deep:
+        picture = shallow(picture)
     codes = {2: cv2.COLOR_GRAY2RGBA, 3: cv2.COLOR_BGR2RGBA, 4: cv2.COLOR_BGRA2RGBA}
     return cv2.cvtColor(picture, codes[picture.ndim if picture.ndim == 2 else picture.shape[2]])
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -17,8 +18,8 @@ from torch import Tensor
 
 from genesis_server.protocol.errors import ErrorCode, GenesisError
 from native_ext.exact_sum import exact_sum
-from native_ext.place_bitmaps import place_bitmaps
-from native_ext.rasterize import overdraw, rasterize
+from native_ext.place_bitmaps import Placement, place_bitmaps
+from native_ext.rasterize import rasterize
 
 PACK_SIZE = 1024  # at this size the required padding is 4 texels; above, max(4, size / 256) keeps the same share
 PADDING = 4
@@ -27,20 +28,37 @@ WIDENED_ALTITUDE = 0.5  # ... and is widened to this: rounding to float32 cannot
 _TURNS = 24  # directions tried for the smallest rectangle of a chart, within a quarter turn
 _MAX_SCALE = 4.0  # a chart seen this steeply would blow up without gaining detail
 _OVERLAP_SIDE = 1200  # charts are tested for overlap as if they filled a square of this many cells; an atlas gives them fewer
-_PACK_ROUNDS = 5
-_PACK_ROUNDS_MANY = 3  # ... where there are
-_MANY_CHARTS = 150  # charts, of which each attempt takes longer and differs less
+_CELLS_PER_FACE = 40  # ... and no more than this for each face
+_PACK_ROUNDS = 7
+_PACK_ROUNDS_MANY = 6  # ... where there are
+_MANY_CHARTS = 60  # charts, of which each attempt takes longer and differs less
 _GROWTH = 1.03  # of the density from one attempt to the next
-_FINER = 1.02  # the full grid fits charts a little tighter than the half grid on which the density is searched
-_SHRINK = 0.99
-_FINAL_ORDERS = 2
+_CLOSE = 1.006  # ratio of two densities at which their search ends
+_FINER = 1.035  # the full grid fits charts a little tighter than the half grid on which the density is searched
+_SHRINK = 0.992
 _INTERLOCK = 0.9  # bitmaps need about this share of the space of their rectangles
-# largest first, by one of these measures of a chart's rectangle [C, 2]
+
+
+def _shuffled(seed: int) -> Callable[[Tensor], Tensor]:
+    """By area, give or take a quarter: another order that begins with large charts, the same on every run."""
+
+    def measure(size: Tensor) -> Tensor:
+        draw = torch.rand(len(size), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        return size.prod(1) * (1 + 0.5 * (draw - 0.5)).to(size.device)
+
+    return measure
+
+
+# largest first, by one of these measures of a chart's rectangle [C, 2]; the first of them where there are many charts
 _ORDERS: dict[str, Callable[[Tensor], Tensor]] = {
     "area": lambda size: size.prod(1),
     "perimeter": lambda size: size.sum(1),
+    "length": lambda size: size.amax(1),
+    **{f"shuffled {seed}": _shuffled(seed) for seed in range(3)},
 }
-_BULKY, _WASTE = 0.15, 0.02  # shares of the whole area
+_ORDERS_MANY = 3
+_BULKY, _WASTE = 0.15, 0.008  # shares of the whole area
+_SICKLE = 0.55
 _MAX_SHRINKS = 100
 _SMALLEST_CHART = 3  # cells that a tiny chart covers per axis
 
@@ -87,7 +105,8 @@ def side_by_side(flat: Tensor, chart: Tensor, margin: int) -> tuple[Tensor, int,
 
 def overlap_density(areas: Tensor) -> float:
     """Cells per unit of length of a grid fine enough to find overlaps that the texture would show, from the faces' areas."""
-    return _OVERLAP_SIDE / math.sqrt(max(float(areas.double().sum()), 1e-12))
+    side = min(_OVERLAP_SIDE, math.sqrt(_CELLS_PER_FACE * len(areas)))
+    return side / math.sqrt(max(float(areas.double().sum()), 1e-12))
 
 
 def pack_atlas(flat: Tensor, chart: Tensor, texture_size: int, check: Callable[[], None] = lambda: None) -> Tensor:
@@ -113,14 +132,15 @@ def pack_atlas(flat: Tensor, chart: Tensor, texture_size: int, check: Callable[[
     if finer and low.shape[0] * (PADDING + _SMALLEST_CHART) ** 2 > side**2:
         return finer()
     half, order = _largest_density(flat, chart, low, high, side // 2, check)
-    orders = [order, *(other for other in _ORDERS if other != order)]
+    orders = [order, *(other for other in _ORDERS if other != order)][: _ORDERS_MANY if len(low) > _MANY_CHARTS else None]
     density = 2 * half * _FINER
     for _ in range(_MAX_SHRINKS):
-        for order in orders[:_FINAL_ORDERS]:
+        bitmaps = _cut_out(flat * density, chart, low * density, high * density, PADDING)
+        for name in orders:
             check()
-            placed, height = _pack(flat * density, chart, low * density, high * density, side, PADDING, order)
-            if placed is not None and height <= side:
-                return placed / side
+            placement = _placed(bitmaps, side, name)
+            if placement.fits and placement.height <= side:
+                return _laid_out(bitmaps, chart, placement) / side
         density *= _SHRINK
     if finer:
         return finer()
@@ -142,51 +162,78 @@ def _largest_density(
 ) -> tuple[float, str]:
     """Cells per unit of length at which the charts just fit a square of `side` cells, and the order that makes them fit.
 
-    What fits is chaotic: a slightly larger density may need less height, and another order quite another. So orders are
-    tried until one fits, and the density grows as long as one does.
+    What fits is chaotic, but nearly so from some density on; the search halves the interval between what fitted and what did
+    not. Of the orders the first that fits is taken.
     """
     padding = PADDING // 2
     density = _expected_density(high - low, side, padding)
-    best, order = 0.0, "area"
-    for attempt in range(_PACK_ROUNDS):
+    best, best_order, tight = 0.0, "area", math.inf
+    many = low.shape[0] > _MANY_CHARTS
+    orders = list(_ORDERS)[: _ORDERS_MANY if many else None]
+    for _ in range(_PACK_ROUNDS_MANY if many else _PACK_ROUNDS):
         lowest = math.inf
-        for name in _ORDERS:
+        bitmaps = _cut_out(flat * density, chart, low * density, high * density, padding)
+        for name in sorted(orders, key=lambda name: name != best_order):
             check()
-            placed, height = _pack(flat * density, chart, low * density, high * density, side, padding, name)
-            lowest = min(lowest, height)
-            if placed is not None and height <= side:
-                best, order = density, name
+            placement = _placed(bitmaps, side, name)
+            lowest = min(lowest, placement.height)
+            if placement.fits and placement.height <= side:
+                best, best_order = density, name
                 break
-        if lowest <= side:
+        if lowest > side:
+            tight = density
+        if best == 0.0:
+            density *= min(1 / _GROWTH, math.sqrt(side / lowest))
+        elif tight == math.inf:
             density *= max(_GROWTH, math.sqrt(side / lowest))
-        elif best:
+        elif tight / best < _CLOSE:
             break
         else:
-            density *= min(1 / _GROWTH, math.sqrt(side / lowest))
-        if attempt + 1 >= _PACK_ROUNDS_MANY and best and low.shape[0] > _MANY_CHARTS:
-            break
-    return best or density, order
+            density = math.sqrt(best * tight)
+    return best or density, best_order
 
 
-def _pack(
-    flat: Tensor, chart: Tensor, low: Tensor, high: Tensor, side: int, padding: int, order_by: str
-) -> tuple[Tensor | None, int]:
-    """Charts in cells, packed into a strip of width `side`; None when they do not fit into 5/4 of its height."""
-    margin = padding // 2 + 1
-    corners, boxes, height, width = _spread(flat, chart, low, high, margin)
+@dataclass(frozen=True)
+class _Bitmaps:
+    """Charts as bitmaps with half of their padding around them.
+
+    Attributes:
+        local: float64 [F, 3, 2], corners in cells of the chart's own box.
+        boxes: int64 [C, 4], column, row, width and height in the canvas.
+        canvas: uint8 [H, W].
+    """
+
+    local: Tensor
+    boxes: Tensor
+    canvas: Tensor
+
+
+def _cut_out(flat: Tensor, chart: Tensor, low: Tensor, high: Tensor, padding: int) -> _Bitmaps:
+    corners, boxes, height, width = _spread(flat, chart, low, high, padding // 2 + 1)
+    # no cell is near two charts only if they are further apart than twice the reach less a cell's diagonal
+    covered = rasterize(corners.float(), height, width, reach=(padding + math.sqrt(2)) / 2).face >= 0
+    return _Bitmaps(corners - boxes[chart, None, :2].double(), boxes, covered.to(torch.uint8))
+
+
+def _placed(bitmaps: _Bitmaps, side: int, order_by: str) -> Placement:
+    """The bitmaps in a strip of width `side` and 5/4 of its height; `height` tells how much more they need where they do not
+    fit."""
+    boxes, most = bitmaps.boxes, 5 * side // 4
     longest = int(boxes[:, 2:].max())
     if longest > side:
-        return None, side * longest**2 // side**2 + 1
-    covered = (rasterize(corners.float(), height, width, reach=0.71).face >= 0).float()
-    covered = torch.nn.functional.max_pool2d(covered[None, None], padding + 1, stride=1, padding=padding // 2)[0, 0]
-    order = torch.argsort(_ORDERS[order_by](boxes[:, 2:]), descending=True, stable=True)
-    placement = place_bitmaps((covered > 0).to(torch.uint8), boxes[order], side, 5 * side // 4, max(1, side // 512))
-    if not placement.fits:
-        return None, 5 * side // 4
-    position, turn = torch.empty_like(boxes[:, :2]), torch.empty_like(order)
-    position[order], turn[order] = placement.position, placement.turn
-    local = corners - boxes[chart, None, :2].double()
-    return _quarter_turned(local, turn[chart], boxes[chart, 2:].double()) + position[chart, None].double(), placement.height
+        return Placement(boxes[:, :2], boxes[:, 0], side * longest**2 // side**2 + 1, False)
+    order = torch.argsort(_ORDERS[order_by](boxes[:, 2:].double()), descending=True, stable=True)
+    found = place_bitmaps(bitmaps.canvas, boxes[order], side, most, max(1, side // 512))
+    if not found.fits:
+        return Placement(found.position, found.turn, most, False)
+    position, turn = torch.empty_like(found.position), torch.empty_like(order)
+    position[order], turn[order] = found.position, found.turn
+    return Placement(position, turn, found.height, True)
+
+
+def _laid_out(bitmaps: _Bitmaps, chart: Tensor, placement: Placement) -> Tensor:
+    turned = _quarter_turned(bitmaps.local, placement.turn[chart], bitmaps.boxes[chart, 2:].double())
+    return turned + placement.position[chart, None].double()
 
 
 def _quarter_turned(local: Tensor, turn: Tensor, size: Tensor) -> Tensor:
@@ -213,17 +260,13 @@ def _spread(flat: Tensor, chart: Tensor, low: Tensor, high: Tensor, margin: int)
     return corners, boxes, y + row, width
 
 
-def used_share(uvs: Tensor) -> float:
-    """Share of the texture under faces, from their uvs [F, 3, 2]."""
-    return float(_doubled_area(uvs).abs().sum()) / 2
-
-
 def bulky_charts(flat: Tensor, chart: Tensor) -> Tensor:
     """Numbers of the charts that leave room unused: large ones, and those that fill little of their rectangle."""
     low, high = _bounds(flat, chart, int(chart.max()) + 1)
     area = exact_sum(chart, _doubled_area(flat).abs(), low.shape[0]) / 2
-    waste = (high - low).prod(1) - area
-    return ((area > _BULKY * area.sum()) | (waste > _WASTE * area.sum())).nonzero()[:, 0]
+    room = (high - low).prod(1)
+    sickle = (area < _SICKLE * room) & (room - area > _WASTE * area.sum())
+    return (sickle | (area > _BULKY * area.sum())).nonzero()[:, 0]
 
 
 def _doubled_area(flat: Tensor) -> Tensor:

@@ -19,7 +19,8 @@ class Material:
         metallic_roughness: uint8 [H, W, 3], (255, roughness, metallic); the first channel would be read as "no occlusion".
         alpha_mode: "OPAQUE", "MASK" (cutoff `ALPHA_CUTOFF`) or "BLEND".
         double_sided: whether back faces are shown.
-        normal: uint8 [H, W, 3] in the MikkTSpace frame, (right, up, out) as `n / 2 + 1 / 2`; None without a normal map.
+        normal: uint8 or uint16 [H, W, 3] in the MikkTSpace frame, (right, up, out) as `n / 2 + 1 / 2` of the type's largest
+            value; None without a normal map.
     """
 
     base_color: np.ndarray

@@ -215,7 +215,7 @@ def _material(document: dict[str, Any], binary: bytes, primitive: dict[str, Any]
     orm = _scaled(orm, [1, pbr.get("roughnessFactor", 1), pbr.get("metallicFactor", 1)])
     normal = None
     if "normalTexture" in surface:
-        normal = _texture(document, binary, surface["normalTexture"])[..., :3]
+        normal = _texture(document, binary, surface["normalTexture"], deep=True)[..., :3]
     return Material(base, orm, surface.get("alphaMode", "OPAQUE"), surface.get("doubleSided", False), normal)
 
 
@@ -235,7 +235,7 @@ def _accessor(document: dict[str, Any], binary: bytes, number: int) -> np.ndarra
     return np.ascontiguousarray(rows[:, 0] if width == 1 else rows)
 
 
-def _texture(document: dict[str, Any], binary: bytes, reference: dict[str, Any] | None) -> np.ndarray:
+def _texture(document: dict[str, Any], binary: bytes, reference: dict[str, Any] | None, deep: bool = False) -> np.ndarray:
     """uint8 [H, W, 4] of a texture; one white texel where there is none."""
     if reference is None:
         return np.full((1, 1, 4), 255, np.uint8)
@@ -246,7 +246,7 @@ def _texture(document: dict[str, Any], binary: bytes, reference: dict[str, Any] 
         raise ValueError(f"its image {image.get('name', '')!r} lies in another file")
     view = document["bufferViews"][image["bufferView"]]
     start = view.get("byteOffset", 0)
-    return decode_image(binary[start : start + view["byteLength"]])
+    return decode_image(binary[start : start + view["byteLength"]], deep)
 
 
 def _scaled(picture: np.ndarray, factors: list[float]) -> np.ndarray:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
@@ -32,6 +33,8 @@ REACH = 1.5  # texels: every bilinear tap at a chart's border is then a true sur
 TRANSPARENT = 0.98  # alpha below this counts as transparent (18.7)
 FEW_TRANSPARENT = 1e-3  # ... a smaller share of the texels is noise
 CLEAR_CUT = 0.95  # of the transparent texels being nearly 0 or nearly 1 makes a mask
+FAINT = 0.0175  # radians, one degree: a step of 8 bits is 0.45 degrees, of which sampling sees a quarter
+_STEP = 16  # of 65536
 _TEXELS_AT_ONCE = 1 << 17  # progress and cancellation between parts, and work for every core
 _MAX_PARTS = 16
 _WORKERS = os.cpu_count() or 1
@@ -129,8 +132,17 @@ def _material(covered: Tensor, values: Tensor, normals: Tensor | None, settings:
         base_color=base[place].cpu().numpy(),
         metallic_roughness=surface[place].cpu().numpy(),
         alpha_mode=mode,
-        normal=None if normals is None else _bytes(normals)[place].cpu().numpy(),
+        normal=None if normals is None else _normal_map(normals, place),
     )
+
+
+def _normal_map(normals: Tensor, place: Tensor) -> np.ndarray:
+    """uint8 or, where 8 bits would be too coarse for what the map shows, uint16 [H, W, 3] of 12 bits, which pack well."""
+    shown = torch.linalg.vector_norm(normals[:, :2] * 2 - 1, dim=1).mean()  # sine of the mean angle to the mesh's own normal
+    if float(shown) >= FAINT:
+        return _bytes(normals)[place].cpu().numpy()
+    steps = (normals.clamp(0, 1) * (65535 / _STEP) + 0.5).int() * _STEP
+    return steps.clamp_max(65535).to(torch.int16)[place].cpu().numpy().view(np.uint16)  # torch indexes no uint16
 
 
 def _bytes(values: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from torch import Tensor
 from genesis_server.bake.charts import connected
 from genesis_server.bake.layout import side_by_side
 from native_ext.exact_sum import exact_sum
-from native_ext.rasterize import overdraw, rasterize
+from native_ext.rasterize import covered_faces
 from native_ext.segment_sum import run_starts, segment_sum
 
 NARROW = 0.02  # twice the area over the longest edge squared: about an aspect of 50
@@ -173,22 +173,13 @@ def _smooth_outline(point: Tensor, net: _Net, moving: Tensor) -> None:
 
 
 def _bad(flat: Tensor, chart: Tensor, density: float) -> Tensor:
-    return _narrow(flat) | covered_faces(flat, chart, density)
+    return _narrow(flat) | overlapping(flat, chart, density)[0]
 
 
-def covered_faces(flat: Tensor, chart: Tensor, density: float, both: bool = True) -> Tensor:
-    """bool [F]: the uppermost and, if `both`, the lowest of faces [F, 3, 2] that lie over each other."""
+def overlapping(flat: Tensor, chart: Tensor, density: float) -> tuple[Tensor, Tensor]:
+    """bool [F] each: the faces [F, 3, 2] that lie over another of their chart, and of every two the first."""
     corners, height, width = side_by_side(flat * density, chart, 2)
-    corners = corners.float()
-    crowded = overdraw(corners, height, width) > 1
-    covered = torch.zeros(len(flat), dtype=torch.bool, device=flat.device)
-    if bool(crowded.any()):
-        owner = rasterize(corners, height, width).face[crowded].long()
-        covered[owner[owner >= 0]] = True
-        if both:
-            owner = rasterize(corners.flip(0), height, width).face[crowded].long()
-            covered[len(flat) - 1 - owner[owner >= 0]] = True
-    return covered
+    return covered_faces(corners.float(), height, width)
 
 
 def _narrow(flat: Tensor) -> Tensor:

@@ -19,11 +19,10 @@ from genesis_server.bake.layout import (
     project_charts,
     scale_to_areas,
     turn_to_rectangles,
-    used_share,
     widen_slivers,
 )
 from genesis_server.bake.tangents import vertex_tangents
-from genesis_server.bake.unfold import covered_faces, unfold
+from genesis_server.bake.unfold import overlapping, unfold
 from genesis_server.bake.unwrapped import UnwrappedMesh
 from genesis_server.mesh.mesh import Mesh
 from genesis_server.mesh.normals import face_areas, vertex_normals
@@ -33,13 +32,11 @@ from native_ext.exact_sum import exact_sum
 _SPLIT_ROUNDS = 20  # halving a chart this often leaves single faces, which cannot overlap
 _SMALL_FOLD = 0.2  # of a chart's faces lying over others: they are cut out; more, and the chart is halved
 _ABSORB_ROUNDS = 3
-_SMALL_CHART = 6e-4
+_SMALL_CHART = 1e-3
 _CUT_RINGS = 1
 _SMALLEST_WITH_FOLD = 16  # faces; smaller charts are halved
 _SLIVER_ROUNDS = 4  # taking a sliver out of a chart changes how the rest unfolds
-_LAYOUTS = 2  # attempts to use the texture well
-_GOOD_USE = 0.65  # of the texture
-_MANY_CHARTS = 150  # more of them: their padding takes the room, and more cuts would only add to it
+_COMPACT_ROUNDS = 3
 _MIN_AREA = 1e-16  # of a face in model space: below, float32 positions no longer carry a normal
 
 
@@ -68,40 +65,43 @@ def unwrap(mesh: Mesh, texture_size: int, check: Callable[[], None] = lambda: No
     check()
     side = min(texture_size, PACK_SIZE)  # larger textures have the same layout
     near = face_adjacency(solid)
-    chart = cluster_faces(near)
+    chart = _compact(solid, near, cluster_faces(near))
     check()
     chart = _separate_overlaps(solid, chart, near)
     check()
     chart = _absorb(solid, chart, near)
     check()
-    best = None
-    for _ in range(_LAYOUTS):
-        chart, flat = _lay_flat(solid, near, chart, side)
-        check()
-        uvs = pack_atlas(flat, chart, side, check)
-        use = used_share(uvs)
-        if best is None or use > best[0]:
-            best = (use, chart, uvs)
-        bulky = bulky_charts(flat, chart)
-        if use >= _GOOD_USE or not len(bulky) or int(chart.max()) >= _MANY_CHARTS:
+    chart, flat = _lay_flat(solid, near, chart, side)
+    check()
+    return _split_vertices(solid, chart, pack_atlas(flat, chart, side, check))
+
+
+def _compact(mesh: Mesh, near: Adjacency, chart: Tensor) -> Tensor:
+    """Halves the charts that would leave much room unused: very large ones, and sickles."""
+    corners = mesh.vertices[mesh.faces.long()].double()
+    for _ in range(_COMPACT_ROUNDS):
+        flat = scale_to_areas(project_charts(corners, chart), near.areas, chart)
+        bulky = bulky_charts(turn_to_rectangles(flat, chart), chart)
+        if not len(bulky):
             break
-        check()
-        chart = connected(_halved(solid, chart, bulky), near.pairs)
-        chart = _separate_overlaps(solid, chart, near)
-    return _split_vertices(solid, best[1], best[2])
+        chart = connected(_halved(mesh, chart, bulky), near.pairs)
+    return chart
 
 
 def _lay_flat(mesh: Mesh, near: Adjacency, chart: Tensor, side: int) -> tuple[Tensor, Tensor]:
     """Charts and their flat faces [F, 3, 2], upright, none flipped or too thin for the texture."""
+    density = overlap_density(near.areas)
     for _ in range(_SLIVER_ROUNDS):
-        flat = _flatten(mesh, near.areas, chart, overlap_density(near.areas))
+        flat = _flatten(mesh, near.areas, chart, density)
         thin = altitudes(flat * (side / _side(flat))) < MIN_ALTITUDE
+        thin |= overlapping(flat, chart, 2 * density)[1]
         thin &= torch.bincount(chart)[chart] > 1
         if not bool(thin.any()):
             break
         fresh = torch.cumsum(thin.long(), 0) + int(chart.max())  # a chart of its own, where it can be widened
         chart = connected(torch.where(thin, fresh, chart), near.pairs)
-    flat = _flatten(mesh, near.areas, chart, overlap_density(near.areas))
+    else:
+        flat = _flatten(mesh, near.areas, chart, density)
     return chart, widen_slivers(turn_to_rectangles(flat, chart), chart)
 
 
@@ -127,7 +127,7 @@ def _separate_overlaps(mesh: Mesh, chart: Tensor, near: Adjacency) -> Tensor:
         names, local = torch.unique(chart[suspects], return_inverse=True)
         part = Mesh(mesh.vertices, mesh.faces[suspects])
         flat = _flatten(part, near.areas[suspects], local, density)
-        upper = covered_faces(flat, local, density, both=False) | (altitudes(flat) <= 0)
+        upper = overlapping(flat, local, density)[1] | (altitudes(flat) <= 0)
         if not bool(upper.any()):
             break
         size = torch.bincount(local)
@@ -171,7 +171,7 @@ def _absorb(mesh: Mesh, chart: Tensor, near: Adjacency) -> Tensor:
             local = torch.unique(trial[here], return_inverse=True)[1]
             flat = _flatten(Mesh(mesh.vertices, mesh.faces[here]), near.areas[here], local, density)
             wrong = torch.zeros_like(grown[chart])
-            wrong[here] = covered_faces(flat, local, density) | (altitudes(flat) <= 0)
+            wrong[here] = overlapping(flat, local, density)[0] | (altitudes(flat) <= 0)
             if not bool(wrong.any()):
                 break
             beside = wrong.clone()

@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 import torch
 
+from genesis_server.bake.images import shallow
 from genesis_server.bake.read_gltf import GlbModel, read_glb
 from genesis_server.bake.tangents import vertex_tangents
 from genesis_server.protocol.errors import ErrorCode, GenesisError
@@ -147,6 +148,8 @@ def _scene(model: GlbModel, device: str) -> Scene:
     material = model.material
     surface = np.concatenate([material.metallic_roughness, np.zeros_like(material.metallic_roughness[..., :1])], 2)
     bumps = material.normal
+    if bumps is not None and bumps.dtype == np.uint16:
+        bumps = shallow(bumps)
     tangents = np.zeros((1, 4), np.float32)
     if bumps is not None:
         tangents = model.tangents if model.tangents is not None else _tangents(model)

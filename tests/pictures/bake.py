@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from genesis_server.bake import surface, textures
+from genesis_server.bake.images import shallow
 from genesis_server.bake.read_gltf import GlbModel, read_glb
 from genesis_server.ovoxel.voxels import OVoxel
 from genesis_server.pipeline.bake import BAKE_STAGES, bake_voxels, write_baked
@@ -66,7 +67,8 @@ def uv_layout(model: GlbModel) -> np.ndarray:
 
 def asset_row(name: str, voxels: OVoxel) -> np.ndarray:
     model = bake(voxels)
-    bumps = cv2.resize(model.material.normal, (SIZE, SIZE), interpolation=cv2.INTER_AREA)
+    bumps = model.material.normal if model.material.normal.dtype == np.uint8 else shallow(model.material.normal)
+    bumps = cv2.resize(bumps, (SIZE, SIZE), interpolation=cv2.INTER_AREA)
     row = np.concatenate([rendered(model), rendered(model, "wire"), uv_layout(model), bumps], 1)
     return labelled(row, f"{name}: {len(model.faces)} faces")
 
