@@ -33,7 +33,7 @@ from genesis_server.mini.world import Objects, Voxels, World, visible
 from genesis_server.ovoxel.extract import extract_mesh
 from genesis_server.ovoxel.voxels import OVoxel
 from genesis_server.pipeline.conditioning import encode
-from genesis_server.pipeline.cutout import cut_out, on_ground
+from genesis_server.pipeline.cutout import cut_out
 from genesis_server.pipeline.decode import decode
 from genesis_server.pipeline.latents import Sampling, Structure, seeded
 from genesis_server.pipeline.model import ENCODER, Model
@@ -145,7 +145,7 @@ def _pictures(world: World, chosen: Objects, model: Model, turn: float) -> list[
     seen = chosen if turn == 0 else world.turned(chosen, torch.full((len(chosen),), 2 * math.pi * turn, device=world.device))
     seen = world.pictures(seen, 2 * model.config.image_size)  # real pictures are larger than what the encoder sees
     cutouts = [_rgba(rgb, alpha) for rgb, alpha in zip(seen.rgb, seen.alpha, strict=True)]
-    return [on_ground(cut_out(picture, "auto", model.remover()).picture, model.config.framing.ground) for picture in cutouts]
+    return [cut_out(picture, "auto", model.remover()).picture for picture in cutouts]
 
 
 def _rgba(rgb: Tensor, alpha: Tensor) -> Image.Image:

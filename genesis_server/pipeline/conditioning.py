@@ -13,12 +13,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor, nn
 
-from genesis_server.pipeline.cutout import BLACK
+from genesis_server.pipeline.cutout import on_black
 
+COVERED = 0.375  # of a pixel, at least, where a ground shows or does not: mixed with it, thin dark parts would turn green
 TURN_MARK = 0.5  # size of the mark of a turned picture; tokens have unit variance
 
 
@@ -27,12 +29,13 @@ class Framing:
     """How a model was shown its pictures in training; the published one as they are cut out, one by one.
 
     Attributes:
-        ground: colour behind the cutout, 0 to 255.
-        border: margin on each side of the cutout, as a share of the framed picture's side.
+        ground: colour behind the cutout, 0 to 255, in every pixel that it does not cover; the published model has its edges
+            fade into black.
+        border: margin on each side of a cutout with such a ground, as a share of the framed picture's side.
         turntable: several pictures were taken around the object, evenly spaced, and are looked at together.
     """
 
-    ground: tuple[int, int, int] = BLACK
+    ground: tuple[int, int, int] | None = None
     border: float = 0.0
     turntable: bool = False
 
@@ -55,24 +58,25 @@ class Conditioning:
         return positive, torch.zeros_like(positive[0])
 
 
-def encode(encoder: nn.Module, pictures: Sequence[Image.Image], size: int, framing: Framing | None = None) -> Conditioning:
+def encode(encoder: nn.Module, cutouts: Sequence[Image.Image], size: int, framing: Framing | None = None) -> Conditioning:
     """Tokens of every picture at `size` x `size` pixels.
 
     Args:
         encoder: a `DinoV3FeatureExtractor`, already on its device.
-        pictures: the cutouts on their ground; another mode than RGB is resized in that mode first, then loses its alpha.
+        cutouts: as `cut_out` makes them.
         size: a multiple of the encoder's patch size.
         framing: of the model. On a turntable all pictures become one view `[n L, D]`, picture i of n marked as taken after
             a turn of i / n.
     """
     framing = framing or Framing()
+    pictures = [as_seen(cutout, framing, size) for cutout in cutouts]
     turns = 2 * math.pi * torch.arange(len(pictures)) / len(pictures)
     if framing.turntable:
         behind = from_behind(turns).tolist()
         pictures = [ImageOps.mirror(picture) if back else picture for picture, back in zip(pictures, behind, strict=True)]
     with torch.inference_mode():
         # one by one: several views of one object are few, and a batch would cost memory at 1024 pixels
-        views = [encoder([_bordered(picture, framing)], image_size=size)[0] for picture in pictures]
+        views = [encoder([picture], image_size=size)[0] for picture in pictures]
         if framing.turntable and len(views) > 1:
             turns = turns.to(views[0].device)
             views = [torch.cat([mark_turn(view, turn) for view, turn in zip(views, turns, strict=True)])]
@@ -97,11 +101,12 @@ def mark_turn(tokens: Tensor, turn: Tensor) -> Tensor:
     return tokens + TURN_MARK * ((1 - turn.cos()) * a + turn.sin() * b).to(tokens.dtype)
 
 
-def _bordered(picture: Image.Image, framing: Framing) -> Image.Image:
-    """The picture in the middle of a larger plain one."""
-    if framing.border == 0:
-        return picture
-    side = round(picture.width / (1 - 2 * framing.border))
-    framed = Image.new(picture.mode, (side, side), framing.ground)
-    framed.paste(picture, ((side - picture.width) // 2,) * 2)
-    return framed
+def as_seen(cutout: Image.Image, framing: Framing, size: int) -> Image.Image:
+    """A cutout as the model was shown its pictures in training, RGB; `size` x `size` pixels if it has a ground."""
+    if framing.ground is None:
+        return on_black(cutout)
+    side = round(cutout.width / (1 - 2 * framing.border))
+    framed = Image.new("RGBA", (side, side))
+    framed.paste(cutout.convert("RGBA"), ((side - cutout.width) // 2,) * 2)
+    pixels = np.asarray(framed.resize((size, size), Image.Resampling.LANCZOS))  # Pillow filters RGBA premultiplied
+    return Image.fromarray(np.where(pixels[..., 3:] > 255 * COVERED, pixels[..., :3], np.uint8(framing.ground)))

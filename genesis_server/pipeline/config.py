@@ -109,8 +109,8 @@ class ModelConfig:
 
 
 def _framing(args: Mapping[str, Any]) -> Framing:
-    red, green, blue = (int(value) for value in args.get("ground", (0, 0, 0)))
-    return Framing((red, green, blue), float(args.get("border", 0.0)), bool(args.get("turntable", False)))
+    ground = args.get("ground")
+    return Framing(ground and tuple(map(int, ground)), float(args.get("border", 0.0)), bool(args.get("turntable", False)))
 
 
 def _normalisation(values: Mapping[str, Any]) -> Normalisation:

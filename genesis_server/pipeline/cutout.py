@@ -16,7 +16,6 @@ from genesis_server.pipeline.background import BackgroundRemover
 from genesis_server.protocol.errors import ErrorCode, GenesisError
 
 LONGEST_SIDE = 1024
-BLACK = (0, 0, 0)
 FOREGROUND_ALPHA = 204  # 0.8 of 255; strictly above is foreground
 
 
@@ -114,10 +113,9 @@ def _no_foreground(alpha: np.ndarray, how: str, name: str) -> GenesisError:
     )
 
 
-def on_ground(picture: Image.Image, ground: tuple[int, int, int] = BLACK) -> Image.Image:
-    """A cutout as the image encoder sees it: RGB, on a plain ground. One without alpha is there already."""
+def on_black(picture: Image.Image) -> Image.Image:
+    """A cutout as the published encoder sees it: RGB, premultiplied. One without alpha is there already."""
     if picture.mode != "RGBA":
         return picture.convert("RGB")
     values = np.asarray(picture).astype(np.float32) / 255
-    seen = values[..., :3] * values[..., 3:] * 255 + (1 - values[..., 3:]) * np.float32(ground)
-    return Image.fromarray(seen.astype(np.uint8))
+    return Image.fromarray((values[..., :3] * values[..., 3:] * 255).astype(np.uint8))

@@ -22,7 +22,7 @@ from genesis_server.networks.dual_grid_vae import DualGridVoxels
 from genesis_server.ovoxel.vxz import read_vxz, write_vxz
 from genesis_server.pipeline.bake import bake_voxels, layout_settings, read_levels, write_baked
 from genesis_server.pipeline.conditioning import Conditioning, encode
-from genesis_server.pipeline.cutout import cut_out, on_ground
+from genesis_server.pipeline.cutout import cut_out
 from genesis_server.pipeline.decode import decode, decode_shape
 from genesis_server.pipeline.latents import Latent, Sampling, Structure, seeded, speed_key, stage_sampling
 from genesis_server.pipeline.memory import BAKE_BYTES_PER_VOXEL, EXACT, OUT_OF_MEMORY_NOTE, retry_smaller
@@ -290,11 +290,10 @@ class _Generation:
     def _tokens(self) -> list[Conditioning]:
         """Image tokens at every picture size of the plan, made when the first sampled stage asks."""
         if not self._conditionings:
-            framing = self.model.config.framing
-            pictures = [on_ground(Image.open(path), framing.ground) for path in self._cutouts()]
+            cutouts = [Image.open(path) for path in self._cutouts()]
             for size in self.plan.image_sizes:
                 with self.model.network(ENCODER) as encoder:
-                    self._conditionings.append(encode(encoder, pictures, size, framing))
+                    self._conditionings.append(encode(encoder, cutouts, size, self.model.config.framing))
         return self._conditionings
 
     def _cutouts(self) -> list:

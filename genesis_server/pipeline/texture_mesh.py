@@ -26,7 +26,7 @@ from genesis_server.ovoxel.voxelize import voxelize_mesh
 from genesis_server.ovoxel.voxels import OVoxel
 from genesis_server.ovoxel.vxz import read_vxz, write_vxz
 from genesis_server.pipeline.conditioning import Conditioning, encode
-from genesis_server.pipeline.cutout import cut_out, on_ground
+from genesis_server.pipeline.cutout import cut_out
 from genesis_server.pipeline.encode_mesh import decode_texture, encode_shape
 from genesis_server.pipeline.latents import Latent, seeded, speed_key, stage_sampling
 from genesis_server.pipeline.memory import OUT_OF_MEMORY_NOTE, retry_smaller
@@ -226,11 +226,9 @@ class _Texturing:
         return self._voxels
 
     def _tokens(self) -> Conditioning:
-        framing = self.model.config.framing
         cutouts = [Image.open(self.asset.path(f"cutout_{index}.png")) for index in range(len(self.asset.inputs))]
-        pictures = [on_ground(cutout, framing.ground) for cutout in cutouts]
         with self.model.network(ENCODER) as encoder:
-            return encode(encoder, pictures, self.plan.texture.image_size, framing)
+            return encode(encoder, cutouts, self.plan.texture.image_size, self.model.config.framing)
 
 
 def _picture(glb: Path, png: Path) -> None:

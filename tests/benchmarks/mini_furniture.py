@@ -41,7 +41,7 @@ from genesis_server.ovoxel.surface import SurfaceMaterial, TexturedSurface
 from genesis_server.ovoxel.texture import Texture, Wrap
 from genesis_server.ovoxel.voxelize import voxelize_surface
 from genesis_server.ovoxel.voxels import OVoxel
-from genesis_server.pipeline.cutout import cut_out, on_ground
+from genesis_server.pipeline.cutout import cut_out
 from genesis_server.pipeline.model import Model
 from genesis_server.protocol.errors import ErrorCode, GenesisError
 from genesis_server.report.render import FRONT_DISTANCE, View, over, render_views
@@ -258,7 +258,7 @@ def measure(folder: Path, count: int, model: Model, seconds: float, sheet: Path 
         shown = drawable(piece)
         picture = Image.fromarray(render_views(shown, [FRONT], PICTURE)[0])
         cutout = cut_out(picture, "auto", model.remover()).picture
-        result = generate(model, [(on_ground(cutout, model.config.framing.ground),)])[0]
+        result = generate(model, [(cutout,)])[0]
         rows.append(compare(result, truth(piece, shown, plan.resolution, plan.grid)))
         names.append(path.stem)
         print(f"{path.stem:24}" + "".join(f" {name} {value:.3f}" for name, value in rows[-1].items()), flush=True)

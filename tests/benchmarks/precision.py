@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from genesis_server.networks.float8 import use_float8
 from genesis_server.networks.registry import load_checkpoint
 from genesis_server.pipeline.conditioning import Conditioning, encode
-from genesis_server.pipeline.cutout import cut_out, on_ground
+from genesis_server.pipeline.cutout import cut_out
 from genesis_server.pipeline.latents import Latent, Sampling, Structure, seeded
 from genesis_server.pipeline.model import ENCODER, SHAPE_DECODER, STRUCTURE_FLOW, TEXTURE_DECODER, Model
 from genesis_server.pipeline.picture import load_picture
@@ -44,7 +44,6 @@ class Run:
         self.model, self.plan = model, model.plan()
         self.joined = False  # late steps, as in the fast mode
         cutout = cut_out(load_picture(picture), "auto", model.remover()).picture
-        cutout = on_ground(cutout, model.config.framing.ground)
         with model.network(ENCODER) as encoder:
             self.encoder = encoder
             self.picture = cutout

@@ -20,7 +20,7 @@ from genesis_server.networks.image_encoder import load_image_encoder
 from genesis_server.ovoxel.voxelize import fit_to_box
 from genesis_server.pipeline.background import NetworkRemover, Removal
 from genesis_server.pipeline.conditioning import Conditioning, encode
-from genesis_server.pipeline.cutout import cut_out, on_ground
+from genesis_server.pipeline.cutout import cut_out, on_black
 from genesis_server.pipeline.decode import decode
 from genesis_server.pipeline.flow import FlowProcess, time_schedule
 from genesis_server.pipeline.latents import Latent, Sampling, seeded
@@ -154,7 +154,7 @@ def cutout_cases(folder: Path) -> Iterator[Case]:
             continue
         remover = StoredRemover(folder / f"{name}.rembg_alpha.png")
         cutout = cut_out(Image.open(folder / f"{name}.in.png"), "auto", remover)
-        yield f"preprocess/{name}", _pixels(on_ground(cutout.picture)), _pixels(Image.open(folder / f"{name}.out.png")), 0.0
+        yield f"preprocess/{name}", _pixels(on_black(cutout.picture)), _pixels(Image.open(folder / f"{name}.out.png")), 0.0
         yield f"preprocess/{name}/removed", np.array(remover.given is not None), np.array(meta["used_rembg"]), 0.0
         if remover.given is not None:
             given = Image.open(folder / f"{name}.rembg_in.png")
@@ -283,7 +283,7 @@ def given_mesh_cases(path: Path) -> Iterator[Case]:
 
 
 def _features(encoder: torch.nn.Module, pictures: list[Image.Image], size: int) -> np.ndarray:
-    return torch.stack(encode(encoder, pictures, size).views).numpy()
+    return encoder(pictures, image_size=size).numpy()
 
 
 def _pixels(picture: Image.Image) -> np.ndarray:
