@@ -22,7 +22,7 @@ MINI = "mini"
 _INTERPRETERS = ("bin/python", "Scripts/python.exe")
 
 
-def _unload_changed(_preferences: Any, _context: bpy.types.Context) -> None:
+def _server_concerned(_preferences: Any, _context: bpy.types.Context) -> None:
     """The running server gets to know at the next step."""
     from .questions import questions  # which stands on this module
 
@@ -64,6 +64,12 @@ class GenesisPreferences(bpy.types.AddonPreferences):
         description="mini (comes with Genesis), a folder with a pipeline.json, or a repository such as microsoft/TRELLIS.2-4B",
         default=MINI,
     )
+    token: StringProperty(
+        name="Hub Token",
+        description="Access token of your Hugging Face account, for models whose licence has to be accepted there first",
+        subtype="PASSWORD",
+        update=_server_concerned,
+    )
     auto_start: BoolProperty(
         name="Start Server When Needed", description="Generate starts the server if it is not running", default=True
     )
@@ -80,7 +86,7 @@ class GenesisPreferences(bpy.types.AddonPreferences):
         min=0.0,
         soft_max=120.0,
         precision=0,
-        update=_unload_changed,
+        update=_server_concerned,
     )
     author: StringProperty(name="Author", description="Written on objects that are marked as assets")
 
@@ -93,6 +99,7 @@ class GenesisPreferences(bpy.types.AddonPreferences):
         layout.prop(self, "base_python")
         layout.prop(self, "device")
         layout.prop(self, "model")
+        layout.prop(self, "token")
         layout.prop(self, "connection_file")
         column = layout.column(heading="Server")
         column.prop(self, "auto_start")

@@ -58,7 +58,7 @@ class Questions:
         self._asked: set[str] = set()  # kinds under way
         self._looked = self._since = -LOOK_EVERY
         self._settling = ""
-        self._offline: bool | None = None  # what the server was last told about the network
+        self._network: tuple[bool | None, str] = (None, "")  # what the server was last told about it
         self._folder: Any = None  # a TemporaryDirectory
 
     def cutout(self, path: str, background: str) -> Cutout | None:
@@ -82,7 +82,7 @@ class Questions:
         if not session.connected:
             self.server, self.models = None, {}
             self._asked.clear()
-            self._offline = None
+            self._network = (None, "")
             self.look_again()
             return False
         if now - self._looked >= LOOK_EVERY and not self._asked & {"server", "models"}:
@@ -117,9 +117,10 @@ class Questions:
         self.server = item.message
         wanted = 60.0 * preferences().idle_unload
         offline = None if self.server.remote else not bpy.app.online_access  # Blender's word holds on its own machine
-        if "configure" not in self._asked and (abs(self.server.idle_unload - wanted) > 1.0 or offline != self._offline):
-            self._offline = offline
-            self._ask("configure", messages.Configure(wanted, offline), self._hear_server)
+        network = offline, preferences().token
+        if "configure" not in self._asked and (abs(self.server.idle_unload - wanted) > 1.0 or network != self._network):
+            self._network = network
+            self._ask("configure", messages.Configure(wanted, *network), self._hear_server)
 
     def _hear_models(self, item: Received) -> None:
         if isinstance(item.message, messages.Models):

@@ -87,6 +87,9 @@ def _draw_weights(layout: bpy.types.UILayout, context: bpy.types.Context) -> Non
     draw.paragraph(box, context, weights_words(model, questions.free_bytes))
     for repository in model.gated:
         draw.paragraph(box, context, f"{repository} first asks you to accept its licence on its page.", "INFO")
+        box.operator("wm.url_open", text="Open Its Page", icon="URL").url = f"https://huggingface.co/{repository}"
+    if model.gated:
+        draw.split_column(box).prop(preferences(), "token")
     column = box.column(align=True)
     if not bpy.app.online_access:
         column.operator("genesis.allow_online", icon="INTERNET")

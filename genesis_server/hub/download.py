@@ -390,7 +390,8 @@ def _gated(repository: Repository) -> GenesisError:
     return GenesisError(
         ErrorCode.GATED_MODEL,
         f"{repository.id} is only given to accounts that accepted its licence ({repository.licence}).",
-        f"Open https://huggingface.co/{repository.id}, accept the licence, then run: hf auth login. "
+        f"Open https://huggingface.co/{repository.id}, accept the licence, then run: hf auth login; "
+        "in Blender, set your Hub Token in the preferences. "
         f"A local copy can be given instead: set {ENCODER_VARIABLE} to its folder.",
     )
 

@@ -216,10 +216,13 @@ class Configure:
     Attributes:
         idle_unload: seconds without a job after which the model leaves memory; 0 for never.
         offline: whether downloads are refused; None leaves it. A server whose own environment forbids them stays so.
+        token: of the Hub's account, for downloads that ask for an accepted licence; kept in memory only. Empty for none, None
+            leaves it.
     """
 
     idle_unload: float
     offline: bool | None = None
+    token: str | None = None
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,8 @@ MAX_IDLE = 7 * 24 * 3600.0  # seconds
 # set by the user or an administrator, they hold; a client may change what another client has asked for (launch.py)
 HUB_OFFLINE = "HF_HUB_OFFLINE"
 OFFLINE_VARIABLES = (HUB_OFFLINE, "TRANSFORMERS_OFFLINE")
+TOKEN_VARIABLE = "HF_TOKEN"
+_TOKEN = re.compile(r"[!-~]{8,200}")
 _YES = ("1", "TRUE", "YES", "ON")
 _LEARNT = {
     "device": str,
@@ -36,6 +39,7 @@ class ServerState:
     """Facts about one server, as far as they are known; the worker tells most of them."""
 
     def __init__(self, folder: Path, log: Path, idle_unload: float, remote: bool) -> None:
+        self._token = os.environ.get(TOKEN_VARIABLE, "")
         self._forbidden = any(os.environ.get(name, "").upper() in _YES for name in OFFLINE_VARIABLES)
         self._info = ServerInfo(
             version=__version__,
@@ -71,8 +75,8 @@ class ServerState:
         known = {name: value for name, value in facts.items() if type(value) is _LEARNT.get(name)}
         self._info = replace(self._info, **known)
 
-    def configure(self, idle_unload: float, offline: bool | None = None) -> None:
-        """Sets after how many idle seconds the model leaves memory, 0 for never, and whether downloads are refused.
+    def configure(self, idle_unload: float, offline: bool | None = None, token: str | None = None) -> None:
+        """Sets after how many idle seconds the model leaves memory (0 for never), and how downloads are to go.
 
         Raises:
             GenesisError: BAD_PARAMETER.
@@ -81,7 +85,13 @@ class ServerState:
             raise GenesisError(
                 ErrorCode.BAD_PARAMETER, f"The idle time is {idle_unload} s.", f"Use 0 for never, or up to {MAX_IDLE:g} s."
             )
+        if token and not _TOKEN.fullmatch(token):
+            raise GenesisError(
+                ErrorCode.BAD_PARAMETER, "The token is none of the Hub's.", "Copy it again from its settings page."
+            )
         self._info = replace(self._info, idle_unload=idle_unload)
+        if token is not None:
+            self._set_token(token)
         if offline is not None:
             self._set_offline(offline)
 
@@ -94,6 +104,15 @@ class ServerState:
         else:
             os.environ.pop(HUB_OFFLINE, None)
         self._info = replace(self._info, offline=offline)
+
+    def _set_token(self, token: str) -> None:
+        """As above; without one of this client's, the account of the machine counts again."""
+        if token:
+            os.environ[TOKEN_VARIABLE] = token
+        elif self._token:
+            os.environ[TOKEN_VARIABLE] = self._token
+        else:
+            os.environ.pop(TOKEN_VARIABLE, None)
 
     def unload_due(self, idle: float) -> bool:
         """Whether a loaded model has been idle for too long."""

@@ -196,8 +196,8 @@ class Supervisor:
                 if self._work.free or self._work.running:
                     self._work.worker.tell(do="look")  # for the next one who asks
                 return self._state.info(self._work.state)
-            case messages.Configure(idle_unload=seconds, offline=offline):
-                self._state.configure(seconds, offline)
+            case messages.Configure(idle_unload=seconds, offline=offline, token=token):
+                self._state.configure(seconds, offline, token)
                 return self._state.info(self._work.state)
             case messages.AskModels(model=model):
                 return self._state.models(model)

@@ -108,3 +108,15 @@ def test_the_size_is_said_before_and_blenders_word_on_the_network_counts(blender
     assert bpy.ops.genesis.download_weights() == {"FINISHED"}
     blender.pump_until(lambda: not blender.session.busy, patience=60.0)
     assert the_job(blender).error is None
+
+
+def test_the_token_of_an_account_reaches_the_server_and_is_written_nowhere(blender: Blender, hub, tmp_path: Path) -> None:
+    hub("gated")
+    blender.preferences.token = "hf_a_secret_of_the_user"
+    blender.pump_until(lambda: questions._network[1] == blender.preferences.token, patience=30.0)
+    assert bpy.ops.genesis.download_weights() == {"FINISHED"}
+    blender.pump_until(lambda: the_job(blender).error is not None, patience=60.0)
+    assert "Hub Token" in the_job(blender).error.remedy
+    written = [path for path in tmp_path.rglob("*") if path.is_file() and b"hf_a_secret" in path.read_bytes()]
+    assert not written, "neither in the log nor in the list of jobs"
+    blender.preferences.token = ""

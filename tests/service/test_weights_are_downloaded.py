@@ -14,7 +14,7 @@ import pytest
 from running_server import PATIENCE, Server
 
 from genesis_server.protocol.errors import ErrorCode, GenesisError
-from genesis_server.protocol.messages import AskServer, Cancel, Download, JobEvent, JobState, Retry, Watch
+from genesis_server.protocol.messages import AskServer, Cancel, Configure, Download, JobEvent, JobState, Retry, Watch
 
 HUB = Path(__file__).resolve().parents[1] / "hub" / "fake_hub.py"
 WEIGHTS = bytes(range(256)) * 8192  # 2 MiB, two thirds of a second when slow
@@ -114,6 +114,21 @@ def test_no_network_and_no_permission_to_use_it(serve, monkeypatch) -> None:
     with pytest.raises(GenesisError) as caught:
         server.client.request(Download("no such model"))
     assert caught.value.code == ErrorCode.MODEL_MISSING
+
+
+def test_a_client_may_allow_downloads_that_another_has_forbidden_and_name_an_account(serve, served, monkeypatch) -> None:
+    monkeypatch.setenv("GENESIS_OFFLINE", "1")
+    with hub(served, "plain") as address:
+        server = serve(address)
+        assert server.client.request(AskServer()).offline
+        refused = server.until_over(server.client.request(Download("acme/tiny")).jobs[0])[-1].job
+        assert refused.error["code"] == ErrorCode.OFFLINE
+        assert not server.client.request(Configure(0.0, offline=False, token="hf_abcdefgh")).offline
+        server.client.request(Retry(refused.id))
+        assert server.until_over(refused)[-1].job.state == JobState.FINISHED
+    with pytest.raises(GenesisError) as caught:
+        server.client.request(Configure(0.0, token="two words"))
+    assert caught.value.code == ErrorCode.BAD_PARAMETER and "two words" not in str(caught.value)
 
 
 def test_an_offline_server_says_so(start, monkeypatch) -> None:
