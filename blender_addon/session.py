@@ -289,7 +289,7 @@ class Session:
         if task is None:
             return
         task.info, task.heard = info, time.monotonic()
-        if info.state == messages.JobState.FAILED:
+        if info.state == messages.JobState.FAILED and not task.unwanted:
             task.error = GenesisError.from_json(info.error or {})
 
     def _submitted(self, task: Task, item: Received) -> None:
