@@ -33,11 +33,11 @@ _EXPLAINED = 0.5  # of the flags, at least: else this is no solid but sheets, an
 _MENDED = 0.005  # of the flags, at least, have to be added: else there is nothing to mend
 _FRAGMENT = 128  # faces
 _SHEET = 32  # faces; fewer are stray flags
-_SMOOTHING = 8  # rounds that take out the tremble of predicted dual vertices
+SMOOTHING = 8  # rounds that take out the tremble of predicted dual vertices
 _MEMBRANE_ROUNDS = 12  # by which vertices that nothing predicted are drawn between their neighbours
 
 
-def enclosed_surface(voxels: OVoxel) -> Mesh | None:
+def enclosed_surface(voxels: OVoxel, smoothing: int = SMOOTHING) -> Mesh | None:
     """The closed surface, or None where the voxels have none that would be better than what `extract_mesh` returns.
 
     That is so where every flag agrees with its neighbours, where most belong to sheets, and in boxes of more than 256 cells
@@ -45,6 +45,7 @@ def enclosed_surface(voxels: OVoxel) -> Mesh | None:
 
     Args:
         voxels: cells inside the grid, finite dual vertices.
+        smoothing: rounds of `smooth`; none are enough to look at.
     """
     if len(voxels.coords) == 0:
         return None
@@ -63,7 +64,7 @@ def enclosed_surface(voxels: OVoxel) -> Mesh | None:
     points = _placed(shape, cells, voxels.dual_vertices, size)
     vertices = ((points + low) / voxels.resolution - 0.5).float()
     surface = Mesh(vertices, split_quads(shape.quads, flatter_diagonal(vertices, shape.quads)))
-    return smooth(_without_fragments(separate_sheets(surface, agreeing_links(surface))), _SMOOTHING)
+    return smooth(_without_fragments(separate_sheets(surface, agreeing_links(surface))), smoothing)
 
 
 def _crossed_edges(cells: Tensor, flags: Tensor, size: tuple[int, ...]) -> Tensor:

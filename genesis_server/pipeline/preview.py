@@ -42,7 +42,7 @@ def mesh_preview(voxels: DualGridVoxels, resolution: int) -> Preview | None:
         voxels.quad_lerp[first].float(),
     )
     try:
-        mesh = light_mesh(enclosed_surface(bare) or extract_mesh(bare))
+        mesh = light_mesh(enclosed_surface(bare, smoothing=0) or extract_mesh(bare))
     except GenesisError:
         return None  # the stage that needs a surface says so
     vertices, faces = mesh.vertices.cpu().numpy(), mesh.faces.cpu().numpy()
