@@ -17,6 +17,7 @@ _FIRST = {
     "background": "cutout",
     "seed": "structure",
     "multi_view": "structure",
+    "speed": "shape",
     "resolution": "structure",
     "structure.": "structure",
     "shape.": "shape",

@@ -43,7 +43,8 @@ class GENESIS_PT_sampling(SidebarPanel, bpy.types.Panel):
         draw.value(column, settings, "resolution")
         if page.shown_asset(context) is None:
             draw.value(column, settings, "texture_seed")
-        draw.value(column, settings, "multi_view")
+        for name in ("multi_view", "speed", "texture_precision"):
+            draw.value(column, settings, name)
 
 
 def _stage_panel(stage: str) -> type:

@@ -162,3 +162,20 @@ def test_the_server_tells_what_the_chosen_model_uses(blender: Blender) -> None:
     bpy.ops.genesis.start_server()
     blender.pump_until(lambda: questions.model() is not None)
     assert questions.model().defaults["shape.steps"] == model_facts.default(blender.preferences.model, "shape.steps")
+
+
+def test_every_parameter_can_be_set_in_the_panel(blender: Blender, monkeypatch: pytest.MonkeyPatch) -> None:
+    from types import SimpleNamespace
+    from unittest.mock import MagicMock
+
+    from blender_addon.panels import draw, main, settings
+
+    drawn = {"background"}  # each picture of the list has its own
+    monkeypatch.setattr(draw, "value", lambda _layout, _group, name, prefix="", arrow=True: drawn.add(prefix + name))
+    for cls in settings.CLASSES:
+        if issubclass(cls, bpy.types.Panel) and cls is not settings.GENESIS_PT_object:
+            cls.draw(SimpleNamespace(layout=MagicMock()), bpy.context)
+    assert drawn >= set(parameter_names()) - {"seed"}
+    layout = MagicMock()
+    main._draw_new(layout, bpy.context, bpy.context.scene.genesis)
+    assert "'seed'" in str(layout.mock_calls)
