@@ -52,6 +52,7 @@ _LABELS = {
     "multi_view": "Several Views",
     "lods": "LODs",
     "texture_format": "Format",
+    "texture_precision": "Precision",
     "solid": "Solid",
 }
 _CHOICES = {"png": "PNG", "webp": "WebP", "jpeg": "JPEG"}
