@@ -13,6 +13,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from genesis_server.networks.flow_transformer import FlowTransformer
+
 
 class HostCopy:
     """The weights of a network in host memory, and their way to a device.
@@ -39,8 +41,12 @@ class HostCopy:
         """A flow network whose blocks' large matrices come one block ahead of the computation and go after it.
 
         Two blocks' matrices are on the device at a time. Everything that is used outside a block's forward pass (embeddings,
-        modulation, the projection of image tokens) is brought whole.
+        modulation, the projection of image tokens) is brought whole; so is any other network, whose blocks are not all alike.
         """
+        if not isinstance(self.network, FlowTransformer):
+            with self.whole():
+                yield self.network
+            return
         blocks = [_matrices(block) for block in self.network.blocks]
         passing = {id(tensor) for block in blocks for tensor in block}
         with self._brought([tensor for tensor in _tensors(self.network) if id(tensor) not in passing]):

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
 
 from genesis_server.networks.dual_grid_vae import DualGridVoxels
@@ -19,7 +21,9 @@ def decode_shape(model: Model, shape: Latent) -> DualGridVoxels:
     """The voxels of a shape latent, all samples together, on the model's device."""
     latent = SparseTensor(shape.feats.to(model.device), shape.coords.to(model.device))
     with model.use(SHAPE_DECODER, Work(len(latent))) as used, torch.inference_mode():
-        return used.network(latent, **_parts(used))
+        voxels = used.network(latent, **_parts(used))
+        raw = voxels.raw.replace(voxels.quad_lerp.new_empty(len(voxels.raw), 0))  # what it was made of is no longer needed
+        return dataclasses.replace(voxels, raw=raw)
 
 
 def decode(model: Model, shape: Latent, texture: Latent, voxels: DualGridVoxels | None = None) -> list[OVoxel]:

@@ -27,7 +27,7 @@ BUDGET_VARIABLE = "GENESIS_VRAM_BUDGET"
 MARGIN = 600 << 20  # of free memory that is left to others: the desktop, the driver, what Blender draws with
 OVERHEAD = 250 << 20  # workspaces of matrix and attention libraries, fragments
 CELLS_PER_SQUARE = 7.0  # cells of a surface on a grid of side g, over g * g; 5.9 and 6.0 were measured, a fern has more
-BAKE_BYTES_PER_VOXEL = 600  # of mesh and bake; replaced by what was measured
+BAKE_BYTES_PER_VOXEL = 640  # of mesh and bake; 4.17 GB were measured for 6.72M voxels
 VOXELS_PER_CELL = 257.0  # of four subdivisions, measured
 OUT_OF_MEMORY_NOTE = "The GPU's memory ran out; going on with less of it, more slowly."
 _UNITS = {"": 1e9, "GB": 1e9, "G": 1e9, "GIB": 2**30, "MB": 1e6, "M": 1e6, "MIB": 2**20}
@@ -264,11 +264,12 @@ def _decoder_work(args: Mapping[str, Any], rung: Rung, work: Work) -> int:
     fine = work.tokens * VOXELS_PER_CELL ** (levels / 4)
     features, tables = 2 * widths[-2], 2 * 27 * 4  # of a voxel before the last up block
     finest = 2 * 2 * widths[-1] + 27 * 4 + 28
+    shape = 0 if args.get("pred_subdiv", True) else int(fine * (78 if rung.tiles == 1 else 54))  # what waits for its colours
     if rung.tiles == 1:
-        return int(1.2 * fine / 4 * (features + tables) + fine * finest)  # levels above add a fifth
+        return shape + int(1.2 * fine / 4 * (features + tables) + fine * finest)  # levels above add a fifth
     share = min(1.0, 1.3 / rung.tiles + 0.02)  # of a tile, which overlaps the next ones a little
     part = fine / 4 * (features + tables) + fine * (finest + 27 * 4)  # with the table once more, as the kernel reads it
-    return int(1.2 * fine / 4 * features + share * part + fine * 64)  # 64: the rows that are finished already
+    return shape + int(1.2 * fine / 4 * features + share * part + fine * 64)  # 64: the rows that are finished already
 
 
 def _widths(args: Mapping[str, Any]) -> tuple[int, int, int]:

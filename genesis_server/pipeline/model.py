@@ -227,7 +227,7 @@ class Model:
         for other in self._loaded:
             self._host_copy(other)
         copy = self._host_copy(role)
-        with copy.streamed() if rung.stream and hasattr(network, "blocks") else copy.whole():
+        with copy.streamed() if rung.stream else copy.whole():
             yield Use(network, rung)
         torch.cuda.empty_cache()  # what the next network needs has other sizes
 

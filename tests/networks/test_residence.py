@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A network computes the same wherever its weights come from, and leaves nothing on the device behind."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 
@@ -19,6 +21,14 @@ FLOW = {
     "share_mod": True,
     "qk_rms_norm": True,
     "qk_rms_norm_cross": True,
+}
+DECODER = {
+    "out_channels": 6,
+    "model_channels": [16, 8],
+    "latent_channels": 4,
+    "num_blocks": [1, 1],
+    "block_type": ["SparseConvNeXtBlock3d"] * 2,
+    "up_block_type": ["SparseResBlockC2S3d"],
 }
 
 
@@ -40,6 +50,14 @@ def test_streamed_blocks_compute_what_resident_ones_do(blocks: int) -> None:
     with torch.inference_mode(), copy.whole() as whole:
         assert torch.equal(whole(x, t, tokens), expected)
     assert [parameter.data_ptr() for parameter in network.parameters()] == before
+
+
+def test_a_network_of_other_kinds_of_blocks_comes_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = build({"name": "SparseUnetVaeDecoder", "args": DECODER})
+    copy, brought = HostCopy(network, torch.device("cpu")), []
+    monkeypatch.setattr(copy, "_brought", lambda tensors: nullcontext(brought.extend(tensors)))
+    with copy.streamed():
+        assert {id(tensor) for tensor in brought} >= {id(parameter) for parameter in network.parameters()}
 
 
 def test_an_error_inside_brings_the_weights_home() -> None:

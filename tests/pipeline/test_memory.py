@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from genesis_server.assets import Asset
+from genesis_server.networks.residence import HostCopy
 from genesis_server.pipeline import generate as spine
 from genesis_server.pipeline.generate import generate
 from genesis_server.pipeline.memory import (
@@ -225,3 +226,23 @@ def test_a_rung_reaches_the_networks(tiny_model: Path, monkeypatch: pytest.Monke
     parts = decode_shape(model, latent)
     assert seen == [Work(len(cells))]
     assert torch.equal(parts.coords, whole.coords)
+
+
+def test_the_smallest_way_makes_the_same_object(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Flows streamed block by block, no kept context, decoders in tiles, all weights at home between their uses."""
+    picture = Image.new("RGBA", (64, 64))
+    picture.paste((200, 80, 40, 255), (8, 8, 56, 56))
+    settings = GenerateSettings(bake=BakeSettings(faces=200, texture_size=64))
+    assets = [Asset.create(tmp_path / name, [picture], settings, "tiny") for name in ("plain", "small")]
+    generate(assets[0], Model.load(str(tiny_model), "cpu"), lambda event: None)
+    use = Model.use
+
+    @contextmanager
+    def smallest(self: Model, role: str, work: Work | None = None, precision: str = "auto"):
+        with use(self, role, work) as used, HostCopy(used.network, torch.device("cpu")).streamed():
+            yield used._replace(rung=LADDER[-1])
+
+    monkeypatch.setattr(Model, "use", smallest)
+    generate(assets[1], Model.load(str(tiny_model), "cpu"), lambda event: None)
+    for name in ("structure.safetensors", "shape.safetensors", "texture.safetensors", "ovoxel.vxz"):
+        assert assets[0].path(name).read_bytes() == assets[1].path(name).read_bytes()
