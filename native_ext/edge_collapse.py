@@ -95,11 +95,13 @@ def collapse_keys(
         int64 [3F], `NEVER` where the edge may not; int32 [3F], faces that would go.
     """
     allowed = torch.zeros(len(cost), dtype=torch.int32, device=cost.device)
-    numbers = [wp.from_torch(cost), float(limit), wp.float64(min_cosine), wp.float64(min_quality)]
-    launch(_allowed, len(cost), surface, fans, [*numbers, wp.from_torch(allowed)], split=True)
-    scrambled = torch.arange(len(cost), device=cost.device) * _SCRAMBLE & 0xFFFFFFFF
-    key = (cost.view(torch.int32).long() & _KEPT_BITS) << 31 | scrambled
-    return torch.where(allowed > 0, key, NEVER), allowed
+    cheap = torch.nonzero(cost <= limit)[:, 0]  # threads without work would wait for those beside them
+    numbers = [wp.from_torch(cheap.int()), wp.float64(min_cosine), wp.float64(min_quality)]
+    launch(_allowed, len(cheap), surface, fans, [*numbers, wp.from_torch(allowed)], split=True)
+    cheap = cheap[allowed[cheap] > 0]
+    key = torch.full((len(cost),), NEVER, dtype=torch.int64, device=cost.device)
+    key[cheap] = (cost[cheap].view(torch.int32).long() & _KEPT_BITS) << 31 | cheap * _SCRAMBLE & 0xFFFFFFFF
+    return key, allowed
 
 
 def independent_sides(surface: Surface, fans: Fans, key: Tensor, rounds: int) -> Tensor:
@@ -292,15 +294,12 @@ def _worsens(p: wp.vec3d, q: wp.vec3d, before: wp.vec3d, after: wp.vec3d, cosine
 @wp.kernel
 def _allowed(
     m: Arrays,
-    cost: wp.array(dtype=float),
-    limit: float,
+    sides: wp.array(dtype=int),
     cosine: wp.float64,
     quality: wp.float64,
     allowed: wp.array(dtype=int),
 ):
-    s = m.first + wp.tid()
-    if not (cost[s] <= limit):
-        return
+    s = sides[m.first + wp.tid()]
     a = m.corner[s]
     b = m.corner[turn_side(s, 1)]
     x = _place(m, a, b)

@@ -44,11 +44,11 @@ def twin_sides(faces: Tensor, fans: Fans) -> Tensor:
     return twin
 
 
-def later_duplicates(faces: Tensor, fans: Fans) -> Tensor:
-    """bool [F], faces with the three vertices of a face with a smaller number."""
+def later_duplicates(faces: Tensor, fans: Fans, turned: bool = True) -> Tensor:
+    """bool [F], faces with the three vertices of a face with a smaller number; `turned` or wound alike only."""
     wp.init()
     later = torch.zeros(len(faces), dtype=torch.int32, device=faces.device)
-    _launch(_find_duplicates, len(faces), faces, fans, [wp.from_torch(later)])
+    _launch(_find_duplicates, len(faces), faces, fans, [int(turned), wp.from_torch(later)])
     return later.bool()
 
 
@@ -102,7 +102,11 @@ def _find_twins(corner: wp.array(dtype=int), side: wp.array(dtype=int), start: w
 
 @wp.kernel
 def _find_duplicates(
-    corner: wp.array(dtype=int), side: wp.array(dtype=int), start: wp.array(dtype=int), later: wp.array(dtype=int)
+    corner: wp.array(dtype=int),
+    side: wp.array(dtype=int),
+    start: wp.array(dtype=int),
+    turned: int,
+    later: wp.array(dtype=int),
 ):
     f = wp.tid()
     a = corner[3 * f]
@@ -113,7 +117,7 @@ def _find_duplicates(
         if t // 3 < f:
             n = corner[turn_side(t, 1)]
             p = corner[turn_side(t, 2)]
-            if (n == b and p == c) or (n == c and p == b):
+            if (n == b and p == c) or (turned != 0 and n == c and p == b):
                 later[f] = 1
 
 

@@ -23,7 +23,6 @@ from genesis_server.mesh.remesh import remesh as remesh_surface
 from genesis_server.mesh.repair import (
     clean_faces,
     drop_dust,
-    first_of_duplicates,
     keep_faces,
     part_touching,
     separate_sheets,
@@ -31,6 +30,7 @@ from genesis_server.mesh.repair import (
 )
 from genesis_server.mesh.simplify import FACES_MIN, simplify, without_slivers
 from genesis_server.protocol.errors import ErrorCode, GenesisError
+from native_ext.mesh_sides import fans_of, later_duplicates
 
 TOLERANCE = 0.02  # by which a face target may be missed
 _HOLE_EDGES = 24  # perimeter of the largest hole to close, in median edges: a gap of about seven voxels
@@ -91,7 +91,7 @@ def finish_mesh(
         check()
     mesh = _to_target(mesh, faces, check)
     if not (remesh or solid or closed):  # a closed surface stays closed
-        mesh = keep_faces(mesh, first_of_duplicates(weld(mesh).faces))
+        mesh = _without_copies(mesh)
     return part_touching(mesh)
 
 
@@ -174,6 +174,18 @@ def _mend(mesh: Mesh, links: Tensor, part: Tensor | None = None) -> Mesh:
         if not len(sides_without_link(mesh.faces, links)):
             break
     return mesh
+
+
+def _without_copies(mesh: Mesh) -> Mesh:
+    """Without faces that lie where another does; but two closed surfaces that touch back to back stay closed."""
+    faces = weld(mesh).faces
+    fans = fans_of(faces, int(faces.max()) + 1)
+    copies = later_duplicates(faces, fans)
+    backs = copies & ~later_duplicates(faces, fans, turned=False)
+    if bool(backs.any()):
+        backs[sides_without_link(mesh.faces, agreeing_links(mesh)) // 3] = False
+        copies &= ~backs
+    return keep_faces(mesh, ~copies)
 
 
 def _hole_limit(mesh: Mesh) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from genesis_server.mesh.connectivity import components, ends_of, link_components, number_roots, sides_without_link
 from genesis_server.mesh.mesh import Mesh
@@ -171,7 +172,7 @@ def _halve(mesh: Mesh, groups: list[list[int]]) -> Mesh:
 
 
 def part_touching(mesh: Mesh) -> Mesh:
-    """Vertices that share their position with others moved a little towards their own faces.
+    """Vertices that share their position with others moved a little towards their own faces, and behind them.
 
     Sheets that touch have vertices of their own there; files are often welded by position, and that would join them again.
     """
@@ -181,7 +182,10 @@ def part_touching(mesh: Mesh) -> Mesh:
         return mesh
     corner = torch.nonzero(shared[mesh.faces.long().reshape(-1)])[:, 0]
     vertex = mesh.faces.long().reshape(-1)[corner]
-    inward = mesh.vertices[mesh.faces[corner // 3].long()].double().mean(1) - mesh.vertices[vertex].double()
+    own = mesh.vertices[mesh.faces[corner // 3].long()].double()
+    inward = own.mean(1) - mesh.vertices[vertex].double()
+    behind = normalize(torch.linalg.cross(own[:, 2] - own[:, 0], own[:, 1] - own[:, 0]), dim=1)
+    inward = inward + inward.norm(dim=1, keepdim=True) * behind
     faces = torch.ones(len(corner), 1, dtype=torch.float64, device=corner.device)
     total = sum_by_row(vertex, torch.cat([inward, faces], 1), len(mesh.vertices))
     order = torch.sort(which, stable=True).indices

@@ -28,7 +28,7 @@ from native_ext.segment_sum import sum_by_row
 from native_ext.voxel_lookup import VoxelLookup
 
 _PAD = 3  # corners around the cells: one for the border, one for a sheet's back, one to spare
-_CORNERS_MAX = 1 << 24  # of the box; a grid of 256 cells per axis. Larger O-Voxels come from networks that tear less
+_CORNERS_MAX = 20_000_000  # of the box, for a grid of 256 cells per axis; larger O-Voxels come from networks that tear less
 _EXPLAINED = 0.5  # of the flags, at least: else this is no solid but sheets, and stays as it is
 _MENDED = 0.005  # of the flags, at least, have to be added: else there is nothing to mend
 _FRAGMENT = 128  # faces
@@ -55,9 +55,11 @@ def enclosed_surface(voxels: OVoxel, smoothing: int = SMOOTHING) -> Mesh | None:
         return None
     cells = voxels.coords.long() - low
     crossed = _crossed_edges(cells, voxels.intersected, size)
+    flags = int(crossed.sum())
+    if _contradictions(crossed) < 4 * _MENDED * flags:
+        return None
     solid = inside_corners(crossed)
     differ = _differing(solid)
-    flags = int(crossed.sum())
     if int((crossed & differ).sum()) < _EXPLAINED * flags or int((differ & ~crossed).sum()) < _MENDED * flags:
         return None
     shape = _contour(_without_voids(tidy_corners(_with_sheets(solid, crossed & ~differ, cells, voxels.dual_vertices))))
@@ -74,6 +76,18 @@ def _crossed_edges(cells: Tensor, flags: Tensor, size: tuple[int, ...]) -> Tenso
         x, y, z = (cells[flags[:, axis]] + 1 - _unit(axis, cells.device)).unbind(1)  # the owned edge is at the upper corner
         crossed[axis, x, y, z] = True
     return crossed
+
+
+def _contradictions(crossed: Tensor) -> int:
+    """Faces of cells with an odd number of flagged edges, which no set of corners explains; four around every wrong flag."""
+    total = 0
+    for axis in range(3):
+        b, d = (axis + 1) % 3, (axis + 2) % 3
+        across = crossed[b].narrow(d, 0, crossed.shape[d + 1] - 1) ^ crossed[b].narrow(d, 1, crossed.shape[d + 1] - 1)
+        along = crossed[d].narrow(b, 0, crossed.shape[b + 1] - 1) ^ crossed[d].narrow(b, 1, crossed.shape[b + 1] - 1)
+        odd = across.narrow(b, 0, across.shape[b] - 1) ^ along.narrow(d, 0, along.shape[d] - 1)
+        total += int(odd.sum())
+    return total
 
 
 def _unit(axis: int, device: torch.device) -> Tensor:

@@ -118,3 +118,15 @@ def test_a_patch_that_lies_on_the_surface_twice_is_there_once():
     q = quality(finish_mesh(double, 10**6))
     assert (q.duplicate, q.crowded_edges, q.open_edges) == (0, 0, 0)
     assert q.faces == pytest.approx(len(mesh.faces), rel=0.01)  # without slivers
+
+
+def test_solids_that_touch_face_to_face_stay_closed():
+    """Both have the very same faces where they touch, wound the other way; none of them is a copy to be dropped."""
+    ball, _ = dual_mesh(rounded_box(turn=0.0, rounding=0.0), 24)
+    left = ball.vertices - torch.tensor([float(ball.vertices[:, 0].max()), 0, 0])
+    mirrored = left * torch.tensor([-1.0, 1, 1])
+    count = len(left)
+    both = Mesh(torch.cat([left, mirrored]) / 2, torch.cat([ball.faces, ball.faces[:, [0, 2, 1]] + count]))
+    assert quality(both).duplicate > 100
+    q = quality(finish_mesh(both, 10**6))
+    assert (q.open_edges, q.crowded_edges, q.duplicate, q.components) == (0, 0, 0, 2)
