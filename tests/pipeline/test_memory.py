@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -226,6 +226,33 @@ def test_a_rung_reaches_the_networks(tiny_model: Path, monkeypatch: pytest.Monke
     parts = decode_shape(model, latent)
     assert seen == [Work(len(cells))]
     assert torch.equal(parts.coords, whole.coords)
+
+
+@pytest.mark.parametrize(
+    ("budget", "role", "work", "loaded_onto", "brought"),
+    [
+        (None, "shape_slat_flow_model_1024", LARGE, "cuda", ""),
+        (8, "shape_slat_flow_model_1024", LARGE, "cpu", "whole"),
+        (4, "shape_slat_flow_model_1024", LARGE, "cpu", "streamed"),
+        (4, "shape_slat_decoder", Work(24700), "cpu", "whole"),
+        (8, "image_cond_model", None, "cpu", "whole"),
+    ],
+)
+def test_a_network_is_loaded_and_brought_as_the_plan_says(
+    monkeypatch: pytest.MonkeyPatch, budget: int | None, role: str, work: Work | None, loaded_onto: str, brought: str
+) -> None:
+    model, seen = fake_model(None if budget is None else budget * GB), []
+    model._loaders = {role: lambda device: seen.append(torch.device(device).type) or torch.nn.Identity()}
+    model.memory.floor = 0 if budget is None else 1
+
+    def way(name: str) -> object:
+        return lambda: nullcontext(seen.append(name))
+
+    monkeypatch.setattr(model, "_host_copy", lambda role: SimpleNamespace(whole=way("whole"), streamed=way("streamed")))
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    with model.use(role, work) as used:
+        assert isinstance(used.network, torch.nn.Identity)
+    assert seen == [loaded_onto, *([brought] if brought else [])]
 
 
 def test_the_smallest_way_makes_the_same_object(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
