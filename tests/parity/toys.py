@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from genesis_server.networks.dual_grid_vae import DualGridVoxels
 from genesis_server.pipeline.config import ModelConfig, Normalisation
 from genesis_server.pipeline.model import Model
 from genesis_server.pipeline.samplers import SamplerParameters
@@ -104,15 +104,14 @@ class _ToyShapeDecoder(_Toy):
         samples = x.coords[:, None, :1].expand(-1, 6, 1)
         return torch.cat([samples, children], dim=2).reshape(-1, 4).int()
 
-    def forward(self, x: SparseTensor) -> SimpleNamespace:
+    def forward(self, x: SparseTensor) -> DualGridVoxels:
         """Voxel 16 c holds the vertex ((16 c + 8) / R - 0.5 + 0.001 feats) of the goldens."""
         self.events.append((self.name, "decode"))
         coords = x.coords * torch.tensor([1, 16, 16, 16])
         offsets = 8 + 0.001 * self.resolution * x.feats[:, :3]
         flags = torch.ones_like(offsets, dtype=torch.bool)
-        return SimpleNamespace(
-            coords=coords.int(), vertices=offsets, intersected=flags, quad_lerp=torch.ones(len(x), 1), subs=["subs"]
-        )
+        raw = SparseTensor(torch.zeros(len(x), 7), coords.int())
+        return DualGridVoxels(raw, vertices=offsets, intersected=flags, quad_lerp=torch.ones(len(x), 1), subs=["subs"])
 
 
 class _ToyTextureDecoder(_Toy):
