@@ -3,42 +3,16 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import triton
 import triton.language as tl
 from torch import Tensor, nn
 
-
-class Tiling(NamedTuple):
-    """Rows of a program, hidden values at a time, warps, pipeline stages."""
-
-    rows: int
-    hidden: int
-    warps: int
-    stages: int
+from native_ext.row_mlp import Tiling
 
 
-_NARROW, _WIDE = Tiling(64, 64, 4, 3), Tiling(128, 32, 8, 3)  # up to 128 channels, and above; the fastest of ten on an H100
-
-
-def tiling_for(channels: int) -> Tiling:
-    """The tiling of a width."""
-    return _NARROW if channels <= 128 else _WIDE
-
-
-def shared_bytes(channels: int, value_bytes: int) -> int:
-    """What a program keeps in shared memory: its rows, a block of hidden values, both weights of every pipeline stage."""
-    rows, hidden, _, stages = tiling_for(channels)
-    return value_bytes * (rows * channels + rows * hidden + 2 * stages * hidden * channels)
-
-
-def add_row_mlp_(
-    h: Tensor, x: Tensor, affine: nn.LayerNorm, up: nn.Linear, down: nn.Linear, tiling: Tiling | None = None
-) -> Tensor:
+def add_row_mlp_(h: Tensor, x: Tensor, affine: nn.LayerNorm, up: nn.Linear, down: nn.Linear, tiling: Tiling) -> Tensor:
     """See `native_ext.row_mlp.add_row_mlp_`."""
     count, channels = h.shape
-    tiling = tiling or tiling_for(channels)
     if count:
         _row_mlp_kernel[(triton.cdiv(count, tiling.rows),)](
             h,

@@ -4,6 +4,7 @@
 import pytest
 import torch
 
+from native_ext import row_mlp
 from native_ext.tap_order import TILE
 from native_ext.tilings import shared_bytes, tiling_for
 
@@ -43,3 +44,12 @@ def test_half_precision_takes_larger_tiles_where_there_is_room() -> None:
 
 def test_a_device_newer_than_the_table_gets_the_newest_entry() -> None:
     assert tiling_for((13, 0), torch.float16, 256, 256) == tiling_for((12, 0), torch.float16, 256, 256)
+
+
+@pytest.mark.parametrize("capability", SHARED)
+def test_the_feed_forward_kernel_fits_or_is_left_out(capability: tuple[int, int]) -> None:
+    shared = SHARED[capability] * 1024
+    chosen = {channels: row_mlp.tiling_for(channels, shared) for channels in (16, 32, 64, 128, 256, 512)}
+    assert all(tiling is None or row_mlp.shared_bytes(tiling, channels) <= shared for channels, tiling in chosen.items())
+    assert chosen[512] is None, "rows that wide do not fit a program"
+    assert (chosen[128] is None) == (capability == (7, 5)) and (chosen[256] is None) == (SHARED[capability] < 227)
