@@ -92,23 +92,28 @@ def split_unlinked(mesh: Mesh, links: Tensor) -> Mesh:
     torn = _torn(mesh, links, same_way)
     if not bool(torn.any()):
         return mesh
-    side = torch.arange(len(vertex), device=vertex.device).view(-1, 3)
-    start, end = side.reshape(-1), side.roll(-1, 1).reshape(-1)
+    at_start, at_end = torn[vertex[one]], torn[vertex[_end_corner(one)]]
     pairs = torch.cat([
-        torch.stack([start[one], torch.where(same_way, start[two], end[two])], 1),
-        torch.stack([end[one], torch.where(same_way, end[two], start[two])], 1),
+        torch.stack([one, torch.where(same_way, two, _end_corner(two))], 1)[at_start],
+        torch.stack([_end_corner(one), torch.where(same_way, _end_corner(two), two)], 1)[at_end],
     ])  # fmt: skip
-    first = torch.full((len(torn),), len(vertex), device=vertex.device).scatter_reduce_(0, vertex, start, "amin")
+    around, begin = mesh.fans.side.long(), mesh.fans.start[:-1].long()
+    first = around[begin.clamp(max=len(around) - 1)]
     first = first[vertex]  # corners of whole vertices form one fan: their first corner stands for them
     loose = torch.nonzero(torn[vertex])[:, 0]
-    pairs = pairs[torn[vertex[pairs[:, 0]]]]
-    place = torch.zeros_like(start)
+    place = torch.zeros_like(vertex)
     place[loose] = torch.arange(len(loose), device=vertex.device)
     part = components(place[pairs], len(loose))
     parts = int(part.max()) + 1
     head = torch.full((parts,), len(vertex), device=vertex.device).scatter_reduce_(0, part, loose, "amin")
     first[loose] = head[part]
-    return Mesh(mesh.vertices[vertex[first.unique()]], number_roots(first).view(-1, 3).int())
+    roots = torch.nonzero(first == torch.arange(len(first), device=first.device))[:, 0]
+    return Mesh(mesh.vertices[vertex[roots]], number_roots(first).view(-1, 3).int())
+
+
+def _end_corner(side: Tensor) -> Tensor:
+    """The corner where each side ends; a side has the number of the corner where it starts."""
+    return side - side % 3 + (side + 1) % 3
 
 
 def _torn(mesh: Mesh, links: Tensor, same_way: Tensor) -> Tensor:
