@@ -5,7 +5,7 @@ For bitmap B and the filled cells A, place (x, y, turn) is free when no cell of 
 with the smallest `(y + height, x, turn)` is taken, bitmap by bitmap in the order given (docs/spec/geometry.md 16.4, 19.6).
 
 A bitmap is kept as runs `[first, last]` per row; the strip as jumps: a free cell holds the next filled column, a filled cell
-minus the column where its run ends. A run that hits a filled stretch `[j, e)` hits it at every x up to `e - first`, so the
+minus a column to its right up to which all is filled. A run that hits a filled stretch `[j, e)` hits it at every x up to `e - first`, so the
 search leaps over whole charts. One thread tests all x of one (y, turn), and an integer minimum decides: the same result on
 every device.
 """
@@ -176,23 +176,20 @@ def _fill_place(
     wp.atomic_max(used, 0, top)
     y = top - size[1] + row
     line = first_row[bitmap * _TURNS + turn] + row
-    for run in range(run_start[line], run_start[line + 1]):
-        for col in range(x + runs[run][0], x + runs[run][1] + 1):
-            jumps[y, col] = -1
-    ahead = int(width)
-    end = int(width)
-    filled = wp.bool(False)
-    for back in range(width):
-        col = width - 1 - back
-        if jumps[y, col] < 0:
-            if not filled:
-                end = col + 1
-            filled = True
-            ahead = col
+    for back in range(run_start[line + 1] - run_start[line]):
+        run = runs[run_start[line + 1] - 1 - back]
+        end = x + run[1] + 1
+        if end < width:
+            if jumps[y, end] < 0:
+                end = -jumps[y, end]
+        for col in range(x + run[0], x + run[1] + 1):
             jumps[y, col] = -end
-        else:
-            filled = False
-            jumps[y, col] = ahead
+        col = x + run[0] - 1
+        while col >= 0:  # what is free up to the next filled stretch
+            if jumps[y, col] < 0:
+                break
+            jumps[y, col] = x + run[0]
+            col -= 1
 
 
 def place_bitmaps(canvas: Tensor, boxes: Tensor, width: int, height: int, step: int = 1) -> Placement:

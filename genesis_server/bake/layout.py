@@ -57,8 +57,8 @@ _ORDERS: dict[str, Callable[[Tensor], Tensor]] = {
     **{f"shuffled {seed}": _shuffled(seed) for seed in range(3)},
 }
 _ORDERS_MANY = 3
-_BULKY, _WASTE = 0.15, 0.008  # shares of the whole area
-_SICKLE = 0.55
+_BULKY, _WASTE = 0.15, 0.012  # shares of the whole area
+_SICKLE = 0.66
 _MAX_SHRINKS = 100
 _SMALLEST_CHART = 3  # cells that a tiny chart covers per axis
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from genesis_server.bake.charts import connected
-from genesis_server.bake.layout import side_by_side
+from genesis_server.bake.layout import altitudes, side_by_side
 from native_ext.exact_sum import exact_sum
 from native_ext.rasterize import covered_faces
 from native_ext.segment_sum import run_starts, segment_sum
@@ -28,6 +28,7 @@ _OUTLINES = 0
 _OUTLINE_ROUNDS = 6  # of the outline's smoothing per attempt ...
 _SETTLING_ROUNDS = 60  # ... and of what is inside
 _FOLDED = 0.2  # of a chart's faces: with more under others it winds over itself, and is left to be cut
+_WIDENING_ROUNDS = 10
 _STEP = 0.9  # of the way: a whole step can swing
 
 
@@ -100,6 +101,32 @@ def unfold(flat: Tensor, corners: Tensor, faces: Tensor, chart: Tensor, density:
     result = flat.clone()
     result[here] = point[net.corner]
     return result
+
+
+def widen_thin(flat: Tensor, faces: Tensor, chart: Tensor, least: float) -> Tensor:
+    """Flat faces [F, 3, 2] whose altitude is at least `least` where that goes without a fold: the corner opposite the longest
+    side moves away from it, with all faces around it."""
+    if not bool((altitudes(flat) < least).any()):
+        return flat
+    _, wedge = torch.unique((chart[:, None] * (int(faces.max()) + 1) + faces.long()).reshape(-1), return_inverse=True)
+    corner = wedge.reshape(-1, 3)
+    point = torch.zeros(int(wedge.max()) + 1, 2, dtype=flat.dtype, device=flat.device)
+    point[wedge] = flat.reshape(-1, 2)
+    for _ in range(_WIDENING_ROUNDS):
+        altitude = altitudes(point[corner])
+        thin = (altitude < least).nonzero()[:, 0]
+        if not len(thin):
+            break
+        at = point[corner[thin]]
+        sides = at.roll(-1, 1) - at
+        side = sides.norm(dim=2).argmax(1)
+        row = torch.arange(len(thin), device=flat.device)
+        along = torch.nn.functional.normalize(sides[row, side], dim=1, eps=1e-300)
+        away = torch.stack([along[:, 1], -along[:, 0]], 1) * (1.5 * least - altitude[thin])[:, None]  # y is down
+        apex = corner[thin, (side + 2) % 3]
+        names, index = torch.unique(apex, return_inverse=True)
+        point[names] += exact_sum(index, away, len(names)) / torch.bincount(index)[:, None]
+    return point[corner]
 
 
 def _net(faces: Tensor, corners: Tensor, chart: Tensor) -> _Net:

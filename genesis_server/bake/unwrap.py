@@ -22,7 +22,7 @@ from genesis_server.bake.layout import (
     widen_slivers,
 )
 from genesis_server.bake.tangents import vertex_tangents
-from genesis_server.bake.unfold import overlapping, unfold
+from genesis_server.bake.unfold import overlapping, unfold, widen_thin
 from genesis_server.bake.unwrapped import UnwrappedMesh
 from genesis_server.mesh.mesh import Mesh
 from genesis_server.mesh.normals import face_areas, vertex_normals
@@ -31,8 +31,8 @@ from native_ext.exact_sum import exact_sum
 
 _SPLIT_ROUNDS = 20  # halving a chart this often leaves single faces, which cannot overlap
 _SMALL_FOLD = 0.2  # of a chart's faces lying over others: they are cut out; more, and the chart is halved
-_ABSORB_ROUNDS = 3
-_SMALL_CHART = 1e-3
+_ABSORB_ROUNDS = 5
+_SMALL_CHART = 1.5e-3
 _CUT_RINGS = 1
 _SMALLEST_WITH_FOLD = 16  # faces; smaller charts are halved
 _SLIVER_ROUNDS = 4  # taking a sliver out of a chart changes how the rest unfolds
@@ -93,7 +93,9 @@ def _lay_flat(mesh: Mesh, near: Adjacency, chart: Tensor, side: int) -> tuple[Te
     density = overlap_density(near.areas)
     for _ in range(_SLIVER_ROUNDS):
         flat = _flatten(mesh, near.areas, chart, density)
-        thin = altitudes(flat * (side / _side(flat))) < MIN_ALTITUDE
+        least = MIN_ALTITUDE * float(_side(flat)) / side
+        flat = widen_thin(flat, mesh.faces, chart, 2 * least)
+        thin = altitudes(flat) < least
         thin |= overlapping(flat, chart, 2 * density)[1]
         thin &= torch.bincount(chart)[chart] > 1
         if not bool(thin.any()):

@@ -22,6 +22,7 @@ import torch
 from genesis_server.bake import surface, textures
 from genesis_server.bake.images import shallow
 from genesis_server.bake.read_gltf import GlbModel, read_glb
+from genesis_server.ovoxel.voxelize import voxelize_mesh
 from genesis_server.ovoxel.voxels import OVoxel
 from genesis_server.pipeline.bake import BAKE_STAGES, bake_voxels, write_baked
 from genesis_server.pipeline.progress import Progress
@@ -83,6 +84,9 @@ def labelled(picture: np.ndarray, text: str) -> np.ndarray:
 def assets() -> Iterator[tuple[str, OVoxel]]:
     for solid in analytic.solids():
         yield solid.name, analytic.voxelize(solid, RESOLUTION)
+    blades = voxelize_mesh(analytic.leaves(), RESOLUTION)
+    points = (blades.coords + blades.dual_vertices).numpy() / RESOLUTION - 0.5
+    yield "leaves", replace(blades, attributes=torch.from_numpy(analytic.smooth_colour(points)).float())
 
 
 @contextmanager
@@ -102,6 +106,53 @@ def glass(points: np.ndarray) -> np.ndarray:
     return values
 
 
+def two_sided(points: np.ndarray) -> np.ndarray:
+    top = points[:, 2] > 0.08 * np.sin(8 * points[:, 0]) * np.cos(6 * points[:, 1])
+    values = np.full((len(points), 6), [0.1, 0.2, 0.8, 0, 0.8, 1])
+    values[top, :3] = 0.9, 0.75, 0.2
+    return values
+
+
+def nearest_of_all(self: surface.DetailedSurface, position: torch.Tensor, _: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Whatever way it faces (18.1)."""
+    return self._search.closest(position)[1:]
+
+
+def without_small_faces(model: GlbModel, share: float) -> GlbModel:
+    """As an unwrapper leaves them that gives small faces no place: all corners at (0, 0), which is black (18.2)."""
+    a, b, c = model.vertices[model.faces].astype(np.float64).swapaxes(0, 1)
+    area = np.linalg.norm(np.cross(b - a, c - a), axis=1)
+    lost = area < np.quantile(area, share)
+    vertices = np.concatenate([model.vertices, model.vertices[model.faces[lost]].reshape(-1, 3)])
+    normals = np.concatenate([model.normals, model.normals[model.faces[lost]].reshape(-1, 3)])
+    uvs = np.concatenate([model.uvs, np.zeros((3 * int(lost.sum()), 2), np.float32)])
+    faces = model.faces.copy()
+    faces[lost] = len(model.vertices) + np.arange(3 * int(lost.sum())).reshape(-1, 3)
+    base = model.material.base_color.copy()
+    base[:8, :8, :3] = 0
+    plain = replace(model.material, base_color=base, normal=None)
+    return replace(model, vertices=vertices, normals=normals, faces=faces, uvs=uvs, tangents=None, material=plain)
+
+
+def first_normals(model: GlbModel) -> GlbModel:
+    """Of the last face around each vertex instead of the mean of all (18.3, 18.10)."""
+    corners = model.vertices[model.faces]
+    crosses = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    normals = model.normals.copy()
+    normals[model.faces.reshape(-1)] = np.repeat(crosses / np.linalg.norm(crosses, axis=1, keepdims=True), 3, 0)
+    return replace(model, normals=normals, material=replace(model.material, normal=None))
+
+
+def error_of(quantise: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Texels that show 100 times the error of writing them as 8 bits, around grey (18.9)."""
+
+    def texels(values: torch.Tensor) -> torch.Tensor:
+        levels = values.clamp(0, 1) * 255
+        return ((quantise(levels) - levels) * 100 + 128).clamp(0, 255).to(torch.uint8)
+
+    return texels
+
+
 def black_gutters(model: GlbModel) -> GlbModel:
     """Coverage at texel centres alone and nothing between the charts (18.4)."""
     size = model.material.base_color.shape[0]
@@ -119,12 +170,31 @@ def from_afar(model: GlbModel) -> GlbModel:
 
 def defects() -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     """(what, before, after)."""
+    sheet = analytic.voxelize(replace(analytic.thin_sheet(0.012), colour=two_sided), RESOLUTION)
+    few = replace(SETTINGS, faces=1500, normal_map=False)
+    coarse = replace(few, faces=300)
+    with replaced(surface.DetailedSurface, "locate", nearest_of_all):
+        before = rendered(bake(sheet, coarse), "base_color")
+    yield "18.1 texels of the other side", before, rendered(bake(sheet, coarse), "base_color")
+
+    ball = bake(analytic.voxelize(analytic.sphere(), RESOLUTION))
+    yield "18.2 faces without a place", rendered(without_small_faces(ball, 0.03)), rendered(ball)
+
+    box = bake(analytic.voxelize(analytic.torus(), RESOLUTION), few)
+    yield "18.3 normals of one face (1500 faces)", rendered(first_normals(box)), rendered(box)
+
     knot = bake(analytic.voxelize(analytic.torus_knot(), RESOLUTION))
     yield "18.4 seams from afar (mip 3)", *(rendered(from_afar(m), "base_color") for m in (black_gutters(knot), knot))
 
     pane = analytic.voxelize(replace(analytic.rounded_box(), colour=glass), RESOLUTION)
     opaque = bake(pane, replace(SETTINGS, alpha="opaque"))
     yield "18.7 alpha kept but opaque", rendered(opaque), rendered(bake(pane))
+
+    pictures = []
+    for quantise in (torch.floor, torch.round):
+        with replaced(textures, "_bytes", error_of(quantise)):
+            pictures.append(rendered(bake(analytic.voxelize(analytic.torus(), RESOLUTION), few), "base_color"))
+    yield "18.9 darker by half a level (error x 100)", *pictures
 
     whole = analytic.voxelize(analytic.sphere(), RESOLUTION)
     bite = (whole.coords[:, 0] > 50) & (whole.coords[:, 0] < 80) & (whole.coords[:, 1] < 40)
@@ -158,6 +228,11 @@ def baked_on(shape: OVoxel, known: OVoxel) -> GlbModel:
         return bake(shape)
 
 
+def in_two_columns(pictures: list[np.ndarray]) -> np.ndarray:
+    half = (len(pictures) + 1) // 2
+    return np.concatenate([np.concatenate(pictures[:half]), np.concatenate(pictures[half:])], 1)
+
+
 def write(path: Path, picture: np.ndarray) -> None:
     cv2.imwrite(str(path), picture[..., ::-1], _JPEG)
     print(f"{path}: {picture.shape[1]} x {picture.shape[0]}, {path.stat().st_size / 1e3:.0f} kB")
@@ -166,15 +241,18 @@ def write(path: Path, picture: np.ndarray) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
-    folder = parser.parse_args().folder
+    parser.add_argument("--only", help="one of the pictures")
+    options = parser.parse_args()
+    folder = options.folder
     makers: dict[str, Callable[[], np.ndarray]] = {
-        "bake_defects.jpg": lambda: np.concatenate(
+        "bake_defects.jpg": lambda: in_two_columns(
             [labelled(np.concatenate([before, after], 1), what) for what, before, after in defects()]
         ),
         "bake_assets.jpg": lambda: np.concatenate([asset_row(name, voxels) for name, voxels in assets()]),
     }
     for name, make in makers.items():
-        write(folder / name, make())
+        if options.only in (None, name):
+            write(folder / name, make())
 
 
 if __name__ == "__main__":
