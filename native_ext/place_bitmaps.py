@@ -5,9 +5,9 @@ For bitmap B and the filled cells A, place (x, y, turn) is free when no cell of 
 with the smallest `(y + height, x, turn)` is taken, bitmap by bitmap in the order given (docs/spec/geometry.md 16.4, 19.6).
 
 A bitmap is kept as runs `[first, last]` per row; the strip as jumps: a free cell holds the next filled column, a filled cell
-minus a column to its right up to which all is filled. A run that hits a filled stretch `[j, e)` hits it at every x up to `e - first`, so the
-search leaps over whole charts. One thread tests all x of one (y, turn), and an integer minimum decides: the same result on
-every device.
+minus a column to its right up to which all is filled. A run that hits a filled stretch `[j, e)` hits it at every x up to
+`e - first`, so the search leaps over whole charts. One thread tests all x of one (y, turn), and an integer minimum decides: the
+same result on every device.
 """
 
 from __future__ import annotations

@@ -30,6 +30,15 @@ def test_png_is_lossless_and_read_by_others(monkeypatch: pytest.MonkeyPatch, hei
             assert np.array_equal(decode_image(data)[..., :channels], picture)
 
 
+def test_sixteen_bits_stay_in_a_png_and_become_eight_elsewhere() -> None:
+    deep = np.random.default_rng(0).integers(0, 65536, (37, 64, 3)).astype(np.uint16)
+    data, kind = encode_image(deep, "png", False)
+    assert kind == "png" and np.array_equal(decode_image(data, deep=True)[..., :3], deep)
+    nearest = np.round(deep / 257).astype(np.uint8)
+    assert np.array_equal(decode_image(data)[..., :3], nearest)
+    assert np.array_equal(decode_image(encode_image(deep, "webp", False)[0], deep=True)[..., :3], nearest)
+
+
 def test_formats_keep_what_they_promise() -> None:
     colour, data = waves(128, 128, 4), waves(128, 128, 3)
     assert encode_image(colour, "jpeg", True)[1] == "png"  # JPEG has no transparency

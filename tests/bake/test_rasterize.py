@@ -12,7 +12,7 @@ import torch
 from genesis_server.bake.surface import DetailedSurface
 from genesis_server.mesh.mesh import Mesh
 from genesis_server.ovoxel.voxels import OVoxel
-from native_ext.rasterize import overdraw, rasterize
+from native_ext.rasterize import covered_faces, overdraw, rasterize
 
 GOLDEN = Path(__file__).parent.parent / "data" / "bake" / "bake.npz"
 
@@ -95,3 +95,11 @@ def test_degenerate_and_outside_triangles_are_harmless() -> None:
     assert bool(torch.isfinite(raster.barycentric).all())
     assert int((rasterize(odd, 8, 8).face >= 0).sum()) == 0
     assert int((rasterize(torch.zeros(0, 3, 2), 8, 8, reach=1.0).face >= 0).sum()) == 0
+
+
+def test_faces_over_each_other_are_named() -> None:
+    square = torch.tensor([[[0, 0], [8, 0], [0, 8]], [[8, 0], [8, 8], [0, 8]], [[6, 6], [7.5, 6], [6, 7.5]]]).float()
+    covered, first = covered_faces(square, 8, 8)
+    assert covered.tolist() == [False, True, True]
+    assert first.tolist() == [False, True, False]
+    assert not covered_faces(square[:2], 8, 8)[0].any()

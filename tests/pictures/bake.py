@@ -170,9 +170,9 @@ def from_afar(model: GlbModel) -> GlbModel:
 
 def defects() -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     """(what, before, after)."""
-    sheet = analytic.voxelize(replace(analytic.thin_sheet(0.012), colour=two_sided), RESOLUTION)
+    sheet = analytic.voxelize(replace(analytic.thin_sheet(0.022), colour=two_sided), RESOLUTION)
     few = replace(SETTINGS, faces=1500, normal_map=False)
-    coarse = replace(few, faces=300)
+    coarse = replace(few, faces=240)
     with replaced(surface.DetailedSurface, "locate", nearest_of_all):
         before = rendered(bake(sheet, coarse), "base_color")
     yield "18.1 texels of the other side", before, rendered(bake(sheet, coarse), "base_color")
