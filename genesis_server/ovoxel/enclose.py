@@ -31,6 +31,7 @@ _PAD = 3  # corners around the cells: one for the border, one for a sheet's back
 _CORNERS_MAX = 20_000_000  # of the box, for a grid of 256 cells per axis; larger O-Voxels come from networks that tear less
 _EXPLAINED = 0.5  # of the flags, at least: else this is no solid but sheets, and stays as it is
 _MENDED = 0.005  # of the flags, at least, have to be added: else there is nothing to mend
+_WALLED_IN = 0.3  # of the flags, at most, may be added: sheets that stand around something would get walls between them
 _FRAGMENT = 128  # faces
 _SHEET = 32  # faces; fewer are stray flags
 SMOOTHING = 8  # rounds that take out the tremble of predicted dual vertices
@@ -60,7 +61,8 @@ def enclosed_surface(voxels: OVoxel, smoothing: int = SMOOTHING) -> Mesh | None:
         return None
     solid = inside_corners(crossed)
     differ = _differing(solid)
-    if int((crossed & differ).sum()) < _EXPLAINED * flags or int((differ & ~crossed).sum()) < _MENDED * flags:
+    missing = int((differ & ~crossed).sum())
+    if int((crossed & differ).sum()) < _EXPLAINED * flags or not _MENDED * flags <= missing <= _WALLED_IN * flags:
         return None
     shape = _contour(_without_voids(tidy_corners(_with_sheets(solid, crossed & ~differ, cells, voxels.dual_vertices))))
     points = _placed(shape, cells, voxels.dual_vertices, size)

@@ -44,6 +44,11 @@ def test_objects_of_sheets_are_left_alone():
     assert enclosed_surface(torn(voxelize_mesh(leaves(), RESOLUTION), 0)) is None
 
 
+@pytest.mark.parametrize("resolution", [64, 128])
+def test_sheets_around_a_hollow_are_not_walled_in(resolution: int):
+    assert enclosed_surface(voxelize_mesh(leaves(), resolution)) is None
+
+
 @pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("solid", [sphere(), torus(), rounded_box(), text(), nested_shells()], ids=lambda solid: solid.name)
 def test_a_torn_solid_is_closed_and_in_place(solid: Solid, seed: int):
