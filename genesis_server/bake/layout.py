@@ -103,6 +103,11 @@ def side_by_side(flat: Tensor, chart: Tensor, margin: int) -> tuple[Tensor, int,
     return corners, height, width
 
 
+def flat_areas(flat: Tensor) -> Tensor:
+    """Area of each flat triangle [F, 3, 2], negative where it is flipped."""
+    return -_doubled_area(flat) / 2
+
+
 def overlap_density(areas: Tensor) -> float:
     """Cells per unit of length of a grid fine enough to find overlaps that the texture would show, from the faces' areas."""
     side = min(_OVERLAP_SIDE, math.sqrt(_CELLS_PER_FACE * len(areas)))

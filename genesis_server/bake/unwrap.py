@@ -14,6 +14,7 @@ from genesis_server.bake.layout import (
     PACK_SIZE,
     altitudes,
     bulky_charts,
+    flat_areas,
     overlap_density,
     pack_atlas,
     project_charts,
@@ -31,12 +32,14 @@ from native_ext.exact_sum import exact_sum
 
 _SPLIT_ROUNDS = 20  # halving a chart this often leaves single faces, which cannot overlap
 _SMALL_FOLD = 0.2  # of a chart's faces lying over others: they are cut out; more, and the chart is halved
-_ABSORB_ROUNDS = 5
-_SMALL_CHART = 1.5e-3
-_CUT_RINGS = 1
+_ABSORB_ROUNDS = 5  # each asks the next neighbour
+_SMALL_CHART = 1.5e-3  # of the whole area: is offered to its neighbours ...
+_NARROW_CHART = 12.0  # ... and so is one of fewer texels across
+_SQUEEZED = 0.4  # of its area, at least, a chart keeps in its neighbour's plane
+_CUT_RINGS = 1  # of faces around a fold, that are cut out with it
 _SMALLEST_WITH_FOLD = 16  # faces; smaller charts are halved
 _SLIVER_ROUNDS = 4  # taking a sliver out of a chart changes how the rest unfolds
-_COMPACT_ROUNDS = 3
+_COMPACT_ROUNDS = 3  # of halving
 _MIN_AREA = 1e-16  # of a face in model space: below, float32 positions no longer carry a normal
 
 
@@ -150,64 +153,68 @@ def _separate_overlaps(mesh: Mesh, chart: Tensor, near: Adjacency) -> Tensor:
 
 
 def _absorb(mesh: Mesh, chart: Tensor, near: Adjacency) -> Tensor:
-    """Gives small charts to larger neighbours, wherever the union still lies flat without overlap."""
-    density = overlap_density(near.areas)
+    """Gives small and narrow charts to larger neighbours, wherever the union still lies flat, uncovered and not squeezed."""
     count = int(chart.max()) + 1
+    alone = torch.arange(count, device=chart.device)
     refused = torch.empty(0, dtype=torch.int64, device=chart.device)
     for _ in range(_ABSORB_ROUNDS):
         source, target = _offers(chart, near, count, refused)
         if not len(source):
             break
-        into = torch.arange(count, device=chart.device)
-        into[source] = target
-        for _ in range(2):
-            full = into
-            while not torch.equal(full[full], full):  # always into a larger chart, so there is no cycle
-                full = full[full]
-            trial = full[chart]
-            grown = torch.zeros(count, dtype=torch.bool, device=chart.device)
-            grown[full[into != torch.arange(count, device=chart.device)]] = True
-            here = grown[trial].nonzero()[:, 0]
-            if not len(here):
+        into = alone.index_copy(0, source, target)
+        for attempt in range(2):
+            wrong, squeezed = _faults(mesh, chart, near, _roots(into))
+            if not bool(wrong.any() | squeezed.any()):
                 break
-            local = torch.unique(trial[here], return_inverse=True)[1]
-            flat = _flatten(Mesh(mesh.vertices, mesh.faces[here]), near.areas[here], local, density)
-            wrong = torch.zeros_like(grown[chart])
-            wrong[here] = overlapping(flat, local, density)[0] | (altitudes(flat) <= 0)
-            if not bool(wrong.any()):
-                break
-            beside = wrong.clone()
-            a, b = near.pairs.unbind(1)
-            beside[a[wrong[b]]] = True
-            beside[b[wrong[a]]] = True
-            moved = (into != torch.arange(count, device=chart.device))[chart]
-            guilty = torch.zeros(count, dtype=torch.bool, device=chart.device)
-            guilty[chart[beside & moved]] = True
-            named = torch.zeros_like(guilty)
-            named[full[guilty.nonzero()[:, 0]]] = True
-            spoiled = torch.zeros_like(guilty)
-            spoiled[trial[wrong]] = True
-            guilty |= (spoiled & ~named)[full]  # nobody in particular: all of them
-            into = torch.where(guilty, torch.arange(count, device=chart.device), into)
-        else:
-            full = into
-            while not torch.equal(full[full], full):
-                full = full[full]
-            into = torch.where(spoiled[full], torch.arange(count, device=chart.device), into)
+            roots, spoiled = _roots(into), torch.zeros(count, dtype=torch.bool, device=chart.device)
+            spoiled[roots[chart[wrong]]] = True
+            guilty = squeezed & (into != alone)
+            if attempt == 0:
+                a, b = near.pairs.unbind(1)
+                beside = wrong.index_put((a[wrong[b]],), wrong.new_tensor(True)).index_put(
+                    (b[wrong[a]],), wrong.new_tensor(True)
+                )
+                guilty[chart[beside & (into != alone)[chart]]] = True
+                spoiled[roots[guilty.nonzero()[:, 0]]] = False
+            # where nobody in particular is to blame, or it went wrong again, all of them go back
+            into = torch.where(guilty | spoiled[roots], alone, into)
         refused = torch.cat([refused, (source * count + target)[into[source] == source]])
-        while not torch.equal(into[into], into):
-            into = into[into]
-        chart = into[chart]
+        chart = _roots(into)[chart]
     return torch.unique(chart, return_inverse=True)[1]
 
 
+def _roots(into: Tensor) -> Tensor:
+    """Where each chart ends up that is given to another, that is given on; always to a larger one, so there is no cycle."""
+    while not torch.equal(into[into], into):
+        into = into[into]
+    return into
+
+
+def _faults(mesh: Mesh, chart: Tensor, near: Adjacency, roots: Tensor) -> tuple[Tensor, Tensor]:
+    """Of charts [C] joined to others: faces [F] that are flipped or covered there, and charts [C] that lose too much area."""
+    count, density = len(roots), overlap_density(near.areas)
+    grown = torch.zeros(count, dtype=torch.bool, device=chart.device)
+    grown[roots[roots != torch.arange(count, device=chart.device)]] = True
+    wrong, squeezed = torch.zeros_like(grown[chart]), torch.zeros_like(grown)
+    here = grown[roots[chart]].nonzero()[:, 0]
+    if len(here):
+        local = torch.unique(roots[chart[here]], return_inverse=True)[1]
+        flat = _flatten(Mesh(mesh.vertices, mesh.faces[here]), near.areas[here], local, density)
+        wrong[here] = overlapping(flat, local, density)[0] | (altitudes(flat) <= 0)
+        kept = exact_sum(chart[here], flat_areas(flat), count)
+        squeezed = kept < _SQUEEZED * exact_sum(chart[here], near.areas[here], count)
+    return wrong, squeezed
+
+
 def _offers(chart: Tensor, near: Adjacency, count: int, refused: Tensor) -> tuple[Tensor, Tensor]:
-    """Small charts and, for each, the larger neighbour with the longest common border that has not been refused."""
+    """Small and narrow charts and, for each, the larger neighbour with the longest common border that has not been refused."""
     area = exact_sum(chart, near.areas, count)
     edges, shared = border_lengths(chart[near.pairs], near.length, count)
     source, target, shared = edges.T.reshape(-1), edges.flip(1).T.reshape(-1), shared.repeat(2)
     larger = (area[source] < area[target]) | ((area[source] == area[target]) & (source > target))
-    use = larger & (area < _SMALL_CHART * area.sum())[source] & ~torch.isin(source * count + target, refused)
+    texel = (area.sum() / 0.65).sqrt() / PACK_SIZE
+    narrow = 2 * area < _NARROW_CHART * texel * exact_sum(source, shared, count)
+    use = larger & ((area < _SMALL_CHART * area.sum()) | narrow)[source] & ~torch.isin(source * count + target, refused)
     source, target, shared = source[use], target[use], shared[use]
     best = torch.zeros(count, dtype=torch.float64, device=chart.device).scatter_reduce_(0, source, shared, "amax")
     wins = shared == best[source]
