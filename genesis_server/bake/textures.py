@@ -31,7 +31,7 @@ from native_ext.rasterize import rasterize
 
 REACH = 1.5  # texels: every bilinear tap at a chart's border is then a true surface value (19.1)
 TRANSPARENT = 0.98  # alpha below this counts as transparent (18.7)
-FEW_TRANSPARENT = 1e-3  # ... a smaller share of the texels is noise
+FEW_TRANSPARENT = 1e-3  # ... a smaller share of the voxels is noise
 CLEAR_CUT = 0.95  # of the transparent texels being nearly 0 or nearly 1 makes a mask
 FAINT = 0.0175  # radians, one degree: a step of 8 bits is 0.45 degrees, of which sampling sees a quarter
 _STEP = 16  # of 65536
@@ -89,7 +89,7 @@ def bake_textures(
                 future.cancel()
     if on_step is not None:
         on_step(len(jobs), len(jobs))
-    return _material(covered, values, normals, settings)
+    return _material(covered, values, normals, settings, voxels)
 
 
 def _bake_texels(
@@ -109,7 +109,10 @@ def _bake_texels(
 
 
 def alpha_mode(alpha: Tensor) -> str:
-    """OPAQUE, MASK or BLEND from the alpha values of the covered texels, float [P] (18.7)."""
+    """OPAQUE, MASK or BLEND from the alpha values of the voxels, float [P] (18.7).
+
+    Not of the texels: sampled between voxels, every rim of a hole is half clear.
+    """
     clear = alpha[alpha < TRANSPARENT]
     if clear.numel() <= FEW_TRANSPARENT * alpha.numel():
         return "OPAQUE"
@@ -117,12 +120,12 @@ def alpha_mode(alpha: Tensor) -> str:
     return "MASK" if float(extreme) >= CLEAR_CUT else "BLEND"
 
 
-def _material(covered: Tensor, values: Tensor, normals: Tensor | None, settings: BakeSettings) -> Material:
+def _material(covered: Tensor, values: Tensor, normals: Tensor | None, settings: BakeSettings, voxels: OVoxel) -> Material:
     source = nearest_covered(covered).long()
     place = torch.cumsum(covered.reshape(-1), 0)[source.clamp(min=0)] - 1  # row of `values` for every texel
     mode = settings.alpha.upper()
     if settings.alpha == "auto":
-        mode = alpha_mode(values[:, ATTRIBUTE_CHANNELS["alpha"]][:, 0])
+        mode = alpha_mode(voxels.attributes[:, ATTRIBUTE_CHANNELS["alpha"]][:, 0])
     texels = _bytes(values)
     rgb, metallic, roughness, alpha = (texels[:, ATTRIBUTE_CHANNELS[name]] for name in ATTRIBUTE_CHANNELS)
     opaque = torch.full_like(alpha, 255)

@@ -14,6 +14,7 @@ from genesis_server.bake.material import Material
 from genesis_server.bake.textures import alpha_mode, bake_textures
 from genesis_server.bake.unwrap import unwrap
 from genesis_server.bake.unwrapped import UnwrappedMesh
+from genesis_server.mesh.mesh import Mesh
 from genesis_server.ovoxel.voxels import OVoxel
 from genesis_server.protocol.errors import ErrorCode, GenesisError
 from genesis_server.protocol.parameters import BakeSettings
@@ -132,6 +133,40 @@ def test_both_sides_of_a_thin_wall_keep_their_own_colour() -> None:
 )
 def test_alpha_mode_follows_the_data(alpha: np.ndarray, mode: str) -> None:
     assert alpha_mode(torch.from_numpy(alpha).float()) == mode
+
+
+ALPHAS = {
+    "plain": ("OPAQUE", lambda p: np.ones(len(p))),
+    "stray voxels": ("OPAQUE", lambda p: np.where(np.random.default_rng(0).random(len(p)) < 2e-4, 0.2, 1)),
+    "nearly opaque": ("OPAQUE", lambda p: 0.985 + 0.015 * np.abs(np.sin(50 * p[:, 0]))),
+    "glass": ("BLEND", lambda p: np.full(len(p), 0.35)),
+    "window": ("BLEND", lambda p: np.where(np.abs(p[:, 2]) < 0.12, 0.35, 1)),
+    "fade": ("BLEND", lambda p: np.clip(p[:, 2] + 0.5, 0, 1)),
+    "large holes": ("MASK", lambda p: np.sin(9 * p).prod(1) < 0.2),
+    "small holes": ("MASK", lambda p: np.sin(40 * p).prod(1) < 0.2),
+    "stripes": ("MASK", lambda p: np.sin(60 * p[:, 2]) > 0),
+    "bottom missing": ("MASK", lambda p: p[:, 2] > -0.3),
+}
+
+
+@pytest.fixture(scope="module")
+def ball() -> tuple[Mesh, UnwrappedMesh]:
+    mesh, _ = analytic.dual_mesh(analytic.sphere(), 32)
+    return mesh, unwrap(mesh, 128)
+
+
+@pytest.mark.parametrize("name", ALPHAS)
+def test_materials_get_the_mode_they_need(ball: tuple[Mesh, UnwrappedMesh], name: str) -> None:
+    mode, alpha = ALPHAS[name]
+
+    def colour(points: np.ndarray) -> np.ndarray:
+        values = analytic.smooth_colour(points)
+        values[:, 5] = alpha(points)
+        return values
+
+    voxels = analytic.voxelize(replace(analytic.sphere(), colour=colour), 32)
+    material = bake_textures(ball[1], ball[0], voxels, BakeSettings(texture_size=128))
+    assert material.alpha_mode == mode
 
 
 def test_alpha_is_written_unless_opaque() -> None:
