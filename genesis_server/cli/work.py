@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -17,7 +16,6 @@ from genesis_server.cli.output import print_json
 from genesis_server.cli.progress import StageBars
 from genesis_server.cli.quiet import start_warp
 from genesis_server.protocol.messages import Rebake, Submit
-from genesis_server.service.threads import wait_asleep
 
 if TYPE_CHECKING:
     from genesis_server.assets import Asset
@@ -33,7 +31,6 @@ def run_job(request: Submit | Rebake, as_json: bool) -> None:
     """
     with StageBars(quiet=as_json) as bars:
         bars.note("Loading ...")
-        wait_asleep(os.environ)
         start_warp()
         from genesis_server.service.jobs import JobRunner  # brings torch
 

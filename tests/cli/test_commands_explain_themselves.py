@@ -53,6 +53,12 @@ def test_every_parameter_is_listed_with_what_it_does() -> None:
         assert item.metadata["help"] in output
 
 
+def test_whatever_loads_torch_has_threads_that_wait_asleep(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(os, "environ", {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"})
+    run("bake", tmp_path / "no.vxz")
+    assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
+
+
 def test_usage_errors_are_clicks_own() -> None:
     assert run("generate").exit_code == 2
     assert run("generate", "a.png", "--preset", "best").exit_code == 2
