@@ -121,8 +121,8 @@ def evaluate(
     each: list[dict[str, float]] = []
     for start in range(0, objects, size):
         chosen = world.objects(HELD_OUT_SEED, start, min(size, objects - start))
-        pictures = [_pictures(world, chosen, model, view / views) for view in range(views)]
-        truths = _truths(world, chosen, model)
+        pictures = [pictures_of(world, chosen, model, view / views) for view in range(views)]
+        truths = truths_of(world, chosen, model)
         results = generate(model, list(zip(*pictures, strict=True)))
         each += [compare(found, truth) for found, truth in zip(results, truths, strict=True)]
     return {
@@ -140,7 +140,7 @@ def summary(rows: list[dict[str, float]], statistic) -> dict[str, float]:
     return {name: round(statistic(values), 5) for name, values in columns.items() if values}
 
 
-def _pictures(world: World, chosen: Objects, model: Model, turn: float) -> list[Image.Image]:
+def pictures_of(world: World, chosen: Objects, model: Model, turn: float = 0.0) -> list[Image.Image]:
     """Cutouts of the objects after a part of a full turn."""
     seen = chosen if turn == 0 else world.turned(chosen, torch.full((len(chosen),), 2 * math.pi * turn, device=world.device))
     seen = world.pictures(seen, 2 * model.config.image_size)  # real pictures are larger than what the encoder sees
@@ -155,7 +155,8 @@ def _rgba(rgb: Tensor, alpha: Tensor) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(torch.cat([straight, alpha[..., None]], dim=-1).cpu().numpy()))
 
 
-def _truths(world: World, chosen: Any, model: Model) -> list[Truth]:
+def truths_of(world: World, chosen: Objects, model: Model) -> list[Truth]:
+    """What the world knows about each of the objects."""
     voxels = world.voxels(chosen)
     view = world.pictures(chosen, VIEW)
     grid = model.plan().grid
@@ -208,7 +209,7 @@ def compare(result: tuple[Structure, OVoxel] | None, truth: Truth) -> dict[str, 
         return {"iou_structure": 0.0, "iou_voxels": 0.0, "silhouette": 0.0}
     structure, voxels = result
     ratio = voxels.resolution // len(truth.fine)
-    positions, true_positions = _positions(voxels), _positions(truth.voxels)
+    positions, true_positions = positions_of(voxels), positions_of(truth.voxels)
     drawn, attributes = draw(positions, voxels.attributes, VIEW)
     both, outline = drawn & truth.mask, silhouette(positions, VIEW)
     row = {
@@ -231,7 +232,8 @@ def compare(result: tuple[Structure, OVoxel] | None, truth: Truth) -> dict[str, 
     return row
 
 
-def _positions(voxels: OVoxel) -> Tensor:
+def positions_of(voxels: OVoxel) -> Tensor:
+    """Dual vertices in model space, `[N, 3]`."""
     return (voxels.coords + voxels.dual_vertices) / voxels.resolution - 0.5
 
 

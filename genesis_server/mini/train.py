@@ -17,6 +17,7 @@ import click
 import torch
 
 from genesis_server.mini.autoencoder_training import refine_decoders, train_autoencoders
+from genesis_server.mini.calibrate import calibrate_roughness
 from genesis_server.mini.card import write_card
 from genesis_server.mini.config import Sizes
 from genesis_server.mini.evaluate import evaluate, format_table, write_report
@@ -30,6 +31,8 @@ from genesis_server.mini.structure_training import (
     train_structure_flow,
 )
 from genesis_server.mini.training import Run
+
+CALIBRATED = 128  # objects for the calibration of roughness
 
 # phase -> (what trains it, its share of the time)
 PHASES: dict[str, tuple[Callable[[Run, float], None], float]] = {
@@ -106,6 +109,9 @@ def package(run: Run, objects: int) -> None:
     states["structure_decoder"]["out_layer.2.bias"] += calibrate_threshold(run)
     states["image_encoder"] = load_frozen_encoder(run).checkpoint_state()
     export(weights, run.sizes, states, normalisation(run))
+    started = time.monotonic()
+    calibration = calibrate_roughness(weights, run.scaled(CALIBRATED), run.device)
+    run.finish("roughness", {"steps": 0, "seconds": round(time.monotonic() - started, 1), **calibration})
     report = evaluate(weights, objects, run.device)
     click.echo(format_table(report))
     write_report(run.folder / "evaluation.json", report)

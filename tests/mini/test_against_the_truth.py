@@ -11,7 +11,7 @@ import statistics
 import pytest
 import torch
 
-from genesis_server.mini.evaluate import _pictures, _truths, compare, generate
+from genesis_server.mini.evaluate import compare, generate, pictures_of, truths_of
 from genesis_server.mini.supply import HELD_OUT_SEED
 from genesis_server.mini.world import World
 from genesis_server.pipeline.model import Model
@@ -36,14 +36,14 @@ def generated(model, objects, views=1, **changes):
     samplers = {stage: p.replace(changes.get(stage, {})) for stage, p in model.config.samplers.items()}
     kept, model.config = model.config, dataclasses.replace(model.config, samplers=samplers)
     try:
-        pictures = [_pictures(world, chosen, model, view / views) for view in range(views)]
+        pictures = [pictures_of(world, chosen, model, view / views) for view in range(views)]
         return generate(model, list(zip(*pictures, strict=True)))
     finally:
         model.config = kept
 
 
 def measured(model, objects, results):
-    truths = _truths(*objects, model)
+    truths = truths_of(*objects, model)
     rows = [compare(result, truth) for result, truth in zip(results, truths, strict=True)]
     return {name: statistics.fmean(row[name] for row in rows) for name in rows[0]}
 

@@ -5,7 +5,7 @@ import dataclasses
 
 import torch
 
-from genesis_server.mini.evaluate import VIEW, _truths, compare, draw, format_table
+from genesis_server.mini.evaluate import VIEW, compare, draw, format_table, truths_of
 from genesis_server.mini.world import World
 from genesis_server.ovoxel.voxels import OVoxel
 from genesis_server.pipeline.latents import Structure
@@ -31,7 +31,7 @@ def _case(colour_shift=0.0, **unknown):
     attributes[:, :3] += colour_shift
     found = OVoxel(voxels.coords[:, 1:], voxels.offsets, voxels.intersected, 128, attributes=attributes)
     structure = Structure(world.occupancy(voxels, 16)[0].nonzero(), 16)
-    return compare((structure, found), dataclasses.replace(_truths(world, chosen, _Model)[0], **unknown))
+    return compare((structure, found), dataclasses.replace(truths_of(world, chosen, _Model)[0], **unknown))
 
 
 def test_the_truth_itself_scores_full_marks():
