@@ -43,7 +43,13 @@ Schedules follow the clock. The recipe it started from is `docs/spec/mini.md`. O
     genesis mini train RUN --phases refinement --minutes 8
     genesis mini train RUN --phases flows --minutes 8
 
-    genesis mini train RUN --phases package     # writes RUN/weights, measures them, writes this card
+    genesis mini train RUN --phases structure_flow --again --seed 2 --minutes 8.6
+    genesis mini train RUN --phases decoders --seed 2 --minutes 4.3
+
+    genesis mini train RUN --phases structure_refinement --again --seed 3 --minutes 8
+    genesis mini train RUN --phases latent_flows --again --seed 3 --minutes 8.6
+
+    genesis mini train RUN --phases package     # calibrates, writes RUN/weights, measures them, writes this card
 """
 LIMITS = """## Limits
 

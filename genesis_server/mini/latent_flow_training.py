@@ -14,7 +14,7 @@ from genesis_server.mini.config import build_network
 from genesis_server.mini.flow_loss import drop_condition, flow_loss
 from genesis_server.mini.pool import Pool
 from genesis_server.mini.structure_training import compile_blocks, load_frozen, load_frozen_encoder, pair_tokens
-from genesis_server.mini.supply import SLIM, Supply, picture_tensor, shape_input, take_rows, texture_input
+from genesis_server.mini.supply import Supply, picture_tensor, shape_input, take_rows, texture_input
 from genesis_server.mini.training import Run, Training
 from genesis_server.networks.flow_transformer import FlowTransformer
 from genesis_server.networks.positions import absolute_embedding
@@ -74,7 +74,7 @@ class _Pools:
         self.run = run
         self.frozen = {role: load_frozen(run, role) for role in ("shape_encoder", "texture_encoder")}
         self.frozen["image_encoder"] = load_frozen_encoder(run)
-        self.supply = Supply(run, seed, steps * CHUNK, SLIM)
+        self.supply = Supply(run, seed, steps * CHUNK)
         self.single, self.paired = Pool(run.scaled(24576), run.device), Pool(run.scaled(8192), run.device)
         while self.single.size < run.scaled(3072):
             self._refresh()

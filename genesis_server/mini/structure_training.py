@@ -25,7 +25,6 @@ from genesis_server.mini.supply import (
     AUXILIARY_CHANNELS,
     CELLS,
     HELD_OUT_SEED,
-    SLIM,
     Supply,
     picture_tensor,
     plain,
@@ -201,7 +200,7 @@ class _Pools:
     def __init__(self, run: Run, seed: int, steps: int, paired: int, encoder: nn.Module | None = None) -> None:
         self.run, self.share, self.encoder = run, paired / BATCH, encoder
         self.latent_encoder = load_frozen(run, "structure_encoder")
-        self.supply = Supply(run, seed, steps * CHUNK, SLIM)
+        self.supply = Supply(run, seed, steps * CHUNK)
         rows = round(self.share * POOL)
         self.single, self.paired = Pool(run.scaled(POOL - rows), run.device), Pool(run.scaled(rows), run.device)
         while self.single.size < run.scaled(6144):

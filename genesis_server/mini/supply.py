@@ -28,8 +28,6 @@ SMOOTH_SHARE = 0.25  # of the pictures are anti-aliased, at three times the cost
 FLAT_SHARE, EXPOSED_SHARE = 0.25, 0.4
 OUTLINE = 0.7  # of the flat ones have dark lines, one to five pixels wide, where the surface turns or ends
 GAMMA = 0.2  # exposure: v -> v^exp(u), u uniform within this
-SLIM = 0.3  # share of slimmed objects in the training of flows
-SLIMMEST = 0.3
 CELLS = 4  # auxiliary targets per patch and axis
 AUXILIARY = {"alpha": slice(0, 1), "albedo": slice(1, 4), "material": slice(4, 6), "normal": slice(6, 9), "depth": slice(9, 10)}
 AUXILIARY_CHANNELS = 10
@@ -43,13 +41,11 @@ class Supply:
         run: device and sizes.
         seed: of the stream.
         next: number of the next object; differs between the parts of a resumed phase, so that nothing repeats.
-        slim: share of the objects whose thin parts are thinner than the world has them, as a chair's spindles are.
     """
 
     run: Run
     seed: int
     next: int = 0
-    slim: float = 0.0
     world: World = field(init=False)
     _ready: Objects | None = field(init=False, default=None)
 
@@ -60,9 +56,6 @@ class Supply:
         """The next `count` objects. Many are drawn at once: fitting one to its frame takes as long as fitting hundreds."""
         if self._ready is None or len(self._ready) < count:
             self._ready = self.world.objects(self.seed, self.next, max(count, self.run.scaled(DRAWN_AT_ONCE)))
-            if self.slim:
-                draw = torch.rand(2, len(self._ready), device=self.run.device)
-                self._ready = self.world.slimmed(self._ready, torch.where(draw[0] < self.slim, SLIMMEST ** draw[1], 1.0))
         self.next += count
         chosen, self._ready = take_rows(self._ready, slice(count)), take_rows(self._ready, slice(count, None))
         return chosen

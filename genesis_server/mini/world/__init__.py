@@ -17,7 +17,7 @@ import torch
 from genesis_server.protocol.errors import ErrorCode, GenesisError
 
 from . import sdf, voxels
-from .objects import Objects, generate, slimmed, turned
+from .objects import Objects, generate, turned
 from .render import Pictures, take_pictures
 from .sheet import save_sheet
 from .voxels import Voxels, visible
@@ -55,10 +55,6 @@ class World:
     def turned(self, objects: Objects, turn: torch.Tensor) -> Objects:
         """The same objects after a turn [B] in radians about their vertical axis, counter-clockwise from above; framed anew."""
         return turned(objects, turn)
-
-    def slimmed(self, objects: Objects, factor: torch.Tensor) -> Objects:
-        """The same objects with their thin parts thinner still, by a factor [B]; framed anew."""
-        return slimmed(objects, factor)
 
     def pictures(self, objects: Objects, size: int | None = None, supersample: int = 2) -> Pictures:
         """Square pictures of `size` pixels (default: the world's) with supersample^2 rays per pixel, and their maps."""

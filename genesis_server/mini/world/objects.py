@@ -158,34 +158,6 @@ def turned(objects: Objects, turn: torch.Tensor) -> Objects:
     return replace(objects, frame=framing.fit(objects.primitives, pose, objects.radius), pose=pose)
 
 
-def slimmed(objects: Objects, factor: torch.Tensor) -> Objects:
-    """The same objects with thinner legs, bars, rings and boards, framed anew: spindles and wires, which the sketches have not.
-
-    Args:
-        factor: float32 [B], on the thickness of what is long and thin already; 1 changes nothing.
-    """
-    primitives = objects.primitives.clone()
-    kind = primitives[..., sdf.SLOT_KIND].int()
-    values = primitives[..., sdf.SLOT_PARAMETERS : sdf.SLOT_PARAMETERS + 3]  # a view
-    size = values.clone()
-    ordered = size.abs().sort(-1).values
-    post, board = ordered[..., 1:2] < 0.4 * ordered[..., 2:], ordered[..., :1] < 0.4 * ordered[..., 1:2]
-    limit = torch.where(post, ordered[..., 1:2], torch.where(board, ordered[..., :1], 0.0))
-    column = torch.arange(3, device=size.device)
-    radii = column < 2
-    thin = {
-        int(sdf.BOX): size <= limit,
-        int(sdf.LIMB): radii & (size[..., :2].amax(-1, keepdim=True) < 0.35 * size[..., 2:]),
-        int(sdf.CONE): radii & (size[..., :2].amax(-1, keepdim=True) < 0.5 * size[..., 2:]),
-        int(sdf.ARC): column == 1,
-    }
-    for number, which in thin.items():
-        values[:] = torch.where((kind == number)[..., None] & which, factor[:, None, None] * values, values)
-    rounding = primitives[..., sdf.SLOT_PARAMETERS + 3]
-    rounding[:] = torch.where((kind == sdf.BOX) | (kind == sdf.CONE), torch.minimum(rounding, values.amin(-1)), rounding)
-    return replace(objects, primitives=primitives, frame=framing.fit(primitives, objects.pose, objects.radius))
-
-
 def generate(device: torch.device, seed: int, start: int, count: int) -> Objects:
     """Objects start .. start + count - 1 of `seed`, each redrawn until it is acceptable."""
     numbers = torch.arange(start, start + count, device=device)
