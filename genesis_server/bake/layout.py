@@ -35,7 +35,8 @@ _MANY_CHARTS = 60  # charts, of which each attempt takes longer and differs less
 _GROWTH = 1.03  # of the density from one attempt to the next
 _CLOSE = 1.006  # ratio of two densities at which their search ends
 _FINER = 1.035  # the full grid fits charts a little tighter than the half grid on which the density is searched
-_SHRINK = 0.992
+_SHRINK = 0.993  # of the density on the full grid, from one attempt to the next ...
+_HOPE = 1.006  # ... which may do a little better than its height promises
 _INTERLOCK = 0.9  # bitmaps need about this share of the space of their rectangles
 
 
@@ -54,7 +55,7 @@ _ORDERS: dict[str, Callable[[Tensor], Tensor]] = {
     "area": lambda size: size.prod(1),
     "perimeter": lambda size: size.sum(1),
     "length": lambda size: size.amax(1),
-    **{f"shuffled {seed}": _shuffled(seed) for seed in range(3)},
+    **{f"shuffled {seed}": _shuffled(seed) for seed in range(5)},
 }
 _ORDERS_MANY = 3
 _BULKY, _WASTE = 0.15, 0.012  # shares of the whole area
@@ -141,12 +142,15 @@ def pack_atlas(flat: Tensor, chart: Tensor, texture_size: int, check: Callable[[
     density = 2 * half * _FINER
     for _ in range(_MAX_SHRINKS):
         bitmaps = _cut_out(flat * density, chart, low * density, high * density, PADDING)
+        heights = {}
         for name in orders:
             check()
             placement = _placed(bitmaps, side, name)
             if placement.fits and placement.height <= side:
                 return _laid_out(bitmaps, chart, placement) / side
-        density *= _SHRINK
+            heights[name] = placement.height
+        orders = sorted(orders, key=lambda name: heights[name])[: max(2, len(orders) - 1)]  # the hopeful ones
+        density *= min(_SHRINK, _HOPE * math.sqrt(side / heights[orders[0]]))
     if finer:
         return finer()
     raise GenesisError(
