@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cut a surface into charts, each inside one cone of normals, so that it projects along its axis with few flips.
+"""Cut a surface into charts, each turned towards one axis, so that it projects along it with few flips and little stretch.
 
 After docs/spec/geometry.md 16.1: charts grow by merging mutually cheapest neighbours, borders are smoothed, small charts are
 absorbed. All of it looks at smoothed normals, so that the roughness of a predicted surface does not shred it; folds are ironed
@@ -18,9 +18,9 @@ from torch import Tensor
 from genesis_server.mesh.mesh import Mesh
 from native_ext.exact_sum import exact_sum
 
-KEPT = 0.82
-LEAN = math.cos(math.radians(68))
-CONE = math.radians(60)  # half angle of a chart's cone of smoothed normals: wider stretches texels, narrower multiplies charts
+KEPT = 0.82  # of its area, at least, a chart keeps in projection: less stretches texels, more multiplies charts
+_AVERTED = math.cos(math.radians(72))  # faces do not change to a chart whose axis sees them more steeply
+LEAN = math.cos(math.radians(68))  # the axes of two charts that merge keep at least this cosine with the new one
 STEEP = math.cos(math.radians(78))  # smoothed normals keep at least this cosine with their chart's axis
 AREA_WEIGHT = 0.1  # radians per unit of area: small charts merge first
 PERIMETER_WEIGHT = 0.02  # radians per multiple of a circle's compactness: round charts merge first
@@ -223,7 +223,7 @@ def _smooth_borders(chart: Tensor, near: Adjacency, normals: Tensor) -> Tensor:
         face, candidate = key // count, key % count
         score = exact_sum(inverse, torch.cat([share[here], share.new_zeros(border.shape[0])]), key.shape[0])
         facing = (axis[candidate] * normals[face]).sum(1).double()
-        score = torch.where(facing > math.cos(1.2 * CONE), score + FACING_WEIGHT * facing, score - 10)
+        score = torch.where(facing > _AVERTED, score + FACING_WEIGHT * facing, score - 10)
         score += 1e-5 * (chart[face] == candidate)  # stay on a tie
         best = torch.full((faces,), -math.inf, dtype=torch.float64, device=chart.device)
         best.scatter_reduce_(0, face, score, "amax")

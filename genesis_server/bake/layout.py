@@ -59,7 +59,7 @@ _ORDERS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 _ORDERS_MANY = 3
 _BULKY, _WASTE = 0.15, 0.012  # shares of the whole area
-_SICKLE = 0.66
+_SICKLE = 0.66  # of its rectangle, that a chart fills: less is one
 _MAX_SHRINKS = 100
 _SMALLEST_CHART = 3  # cells that a tiny chart covers per axis
 

@@ -3,9 +3,9 @@
 
 Seen along its chart's axis a rough surface folds: faces lean over backwards or lie under others. Around such faces the
 vertices move to the mean of their neighbours, weighted by mean value coordinates in space (Floater 2003): positive weights,
-so that the result has no flips where the surroundings have none. First rings of faces around a fold move inside the chart's
-outline; where that does not help the chart's outline is smoothed and everything inside settles again. A hole counts as one more
-neighbour of the vertices at its rim, so that what hangs into it gets its share.
+so that the result has no flips where the surroundings have none: first those of the fold, then those of rings of faces around
+it. The chart's outline stays. A hole counts as one more neighbour of the vertices at its rim, so that what hangs into it gets
+its share.
 """
 
 from __future__ import annotations
@@ -24,9 +24,6 @@ from native_ext.segment_sum import run_starts, segment_sum
 NARROW = 0.02  # twice the area over the longest edge squared: about an aspect of 50
 RINGS = (0, 1, 3)  # around folds, that move with them
 _ROUNDS, _ROUNDS_PER_RING = 12, 10
-_OUTLINES = 0
-_OUTLINE_ROUNDS = 6  # of the outline's smoothing per attempt ...
-_SETTLING_ROUNDS = 60  # ... and of what is inside
 _FOLDED = 0.2  # of a chart's faces: with more under others it winds over itself, and is left to be cut
 _WIDENING_ROUNDS = 10
 _STEP = 0.9  # of the way: a whole step can swing
@@ -40,7 +37,7 @@ class _Net:
         corner: int64 [F, 3], wedge (vertex in a chart) of every corner.
         source, other: int64 [E], directed edges sorted by source.
         weight: float64 [E], mean value weight.
-        outline: int64 [n, 2], directed edges of the charts' outer borders, both ways, sorted by the first.
+        outline: int64 [n], wedges on the charts' outer borders.
         points: wedges and holes.
     """
 
@@ -78,7 +75,7 @@ def unfold(flat: Tensor, corners: Tensor, faces: Tensor, chart: Tensor, density:
     point = torch.zeros(net.points, 2, dtype=flat.dtype, device=flat.device)
     point[net.corner] = flat[here]
     outline = torch.zeros(net.points, dtype=torch.bool, device=flat.device)
-    outline[net.outline[:, 0]] = True
+    outline[net.outline] = True
     for rings in RINGS:
         moving = torch.zeros_like(outline)
         moving[net.corner[bad]] = True
@@ -88,16 +85,6 @@ def unfold(flat: Tensor, corners: Tensor, faces: Tensor, chart: Tensor, density:
         bad = _bad(point[net.corner], part, density)
         if not bool(bad.any()):
             break
-    for _ in range(_OUTLINES):
-        if not bool(bad.any()):
-            break
-        worst = torch.zeros(int(part.max()) + 1, dtype=torch.bool, device=flat.device)
-        worst[part[bad]] = True
-        moving = torch.zeros_like(outline)
-        moving[net.corner[worst[part]]] = True
-        _smooth_outline(point, net, moving)
-        _settle(point, net, moving & ~outline, _SETTLING_ROUNDS)
-        bad = _bad(point[net.corner], part, density)
     result = flat.clone()
     result[here] = point[net.corner]
     return result
@@ -153,8 +140,7 @@ def _net(faces: Tensor, corners: Tensor, chart: Tensor) -> _Net:
     source, other = torch.cat([source, rim, count + numbers]), torch.cat([other, count + numbers, rim])
     weight = torch.cat([weight, pull, torch.ones_like(pull)])
     order = torch.argsort(source, stable=True)
-    outline = torch.cat([border[outer], border[outer].flip(1)])
-    outline = outline[torch.argsort(outline[:, 0], stable=True)]
+    outline = torch.unique(border[outer])
     return _Net(corner, source[order], other[order], weight[order], outline, count + len(hole))
 
 
@@ -187,16 +173,6 @@ def _settle(point: Tensor, net: _Net, moving: Tensor, rounds: int) -> None:
         mean = segment_sum(point[other] * weight, start)
         share = torch.where(is_hole, 1.0, 0.0 if step == 0 else _STEP)  # first the holes find their middle
         point[names] += share * (mean - point[names])
-
-
-def _smooth_outline(point: Tensor, net: _Net, moving: Tensor) -> None:
-    """Moves marked points of the outlines to the middle of their neighbours there, in place."""
-    keep = moving[net.outline[:, 0]]
-    names, index = torch.unique(net.outline[keep, 0], return_inverse=True)
-    other, start = net.outline[keep, 1], run_starts(index, len(names))
-    uses = torch.diff(start)[:, None]
-    for _ in range(_OUTLINE_ROUNDS):
-        point[names] += 0.5 * (segment_sum(point[other], start) / uses - point[names])
 
 
 def _bad(flat: Tensor, chart: Tensor, density: float) -> Tensor:
