@@ -35,6 +35,7 @@ from genesis_server.ovoxel.voxels import OVoxel
 from genesis_server.pipeline.conditioning import encode
 from genesis_server.pipeline.cutout import cut_out
 from genesis_server.pipeline.decode import decode
+from genesis_server.pipeline.despill import despilled
 from genesis_server.pipeline.latents import Sampling, Structure, seeded
 from genesis_server.pipeline.model import ENCODER, Model
 from genesis_server.pipeline.shape import sample_shape
@@ -192,7 +193,8 @@ def generate(model: Model, cutouts: list[tuple[Image.Image, ...]]) -> list[tuple
         structure = sample_structure(model, plan, tokens, generator, Sampling(samplers["structure"]), len(cutouts))
         shape = sample_shape(model, plan, structure, tokens, generator, Sampling(samplers["shape"]))
         texture = sample_texture(model, plan, shape, tokens, generator, Sampling(samplers["texture"]))
-        voxels = decode(model, shape, texture)
+        decoded = decode(model, shape, texture)
+        voxels = [despilled(found, views, model.config.framing) for found, views in zip(decoded, cutouts, strict=True)]
     except GenesisError as error:
         if error.code != ErrorCode.EMPTY_STRUCTURE:
             raise
