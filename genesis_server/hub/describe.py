@@ -15,7 +15,7 @@ from genesis_server.protocol.errors import GenesisError
 from genesis_server.protocol.parameters import GenerateSettings, SamplerSettings
 
 _CONFIGURATION = "pipeline.json"
-_SAMPLERS = {"structure": "sparse_structure_sampler", "shape": "shape_slat_sampler", "texture": "tex_slat_sampler"}
+SAMPLERS = {"structure": "sparse_structure_sampler", "shape": "shape_slat_sampler", "texture": "tex_slat_sampler"}
 _MAX_LIMITS = 300  # characters; it is one line
 
 
@@ -46,7 +46,7 @@ def _defaults(args: dict[str, Any]) -> dict[str, Any]:
     known = {item.name for item in fields(SamplerSettings)}
     found = {
         f"{stage}.{name}": value
-        for stage, key in _SAMPLERS.items()
+        for stage, key in SAMPLERS.items()
         for name, value in args.get(key, {}).get("params", {}).items()
         if name in known
     }

@@ -12,13 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from genesis_server.hub.describe import SAMPLERS
 from genesis_server.pipeline.conditioning import Framing
 from genesis_server.pipeline.samplers import SamplerParameters
 from genesis_server.protocol.errors import ErrorCode, GenesisError, Remedy
 
 CONFIG_FILE, TEXTURING_CONFIG_FILE = "pipeline.json", "texturing_pipeline.json"
 DEFAULT_TYPE = "1024_cascade"
-_SAMPLERS = {"structure": "sparse_structure_sampler", "shape": "shape_slat_sampler", "texture": "tex_slat_sampler"}
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class ModelConfig:
         args = values["args"]
         samplers = {
             stage: SamplerParameters.from_config(args[key]["name"], args[key].get("args", {}), args[key].get("params", {}))
-            for stage, key in _SAMPLERS.items()
+            for stage, key in SAMPLERS.items()
             if key in args
         }
         encoder = args["image_cond_model"]

@@ -11,7 +11,7 @@ def test_a_torn_solid_is_exported_closed_with_its_levels():
     torn = spoil(voxelize(torus(), 64), missing=0.04, stray=0.01, tremble=0.1)
     row = measure("torus", torn, "plain", 8000, "cpu")
     assert row["watertight"] and row["components"] == 1
-    assert set(row["short"]) <= {"LOD 5 %"} and row["lods"][1] < 2.5  # of 400 faces; corners of charts stay
+    assert set(row["short"]) <= {"LOD 5 %"} and row["lods"][1] < 2.1  # of 400 faces; corners of charts stay
 
 
 def test_sheets_are_exported_as_closed_slabs_on_request():
