@@ -9,8 +9,9 @@ sample, computed once per forward pass.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from genesis_server.networks.attention import BlockContext, fastest_attention
 from genesis_server.networks.norms import FINAL_EPS, plain_layer_norm
 from genesis_server.networks.timestep import TimestepEmbedder
-from genesis_server.networks.transformer_block import ModulatedBlock, Modulation, modulations
+from genesis_server.networks.transformer_block import ModulatedBlock, Modulation, Pending, modulations
 from genesis_server.protocol.errors import ErrorCode, GenesisError
 
 _DTYPES = {
@@ -150,6 +151,41 @@ class FlowTransformer(nn.Module):
         tokens = tokens.to(self.dtype)
         return (BlockContext(block.cross_attn.project_context(tokens), mask) for block in self.blocks)
 
+    def both(
+        self, x: Any, t: Tensor, seeing: ProjectedContext, blind: ProjectedContext, together: bool, known: Any = None
+    ) -> tuple[Tensor, Tensor]:
+        """Velocities of one state under both conditions of guidance; what comes before the first picture is computed once.
+
+        That is the embedding, the modulation and the self-attention of the first block. Not for a network whose weights are
+        streamed block by block.
+
+        Args:
+            x, t, known: as the network's `forward` takes them; of a sparse state the features of x are the result's rows.
+            seeing, blind: `project_context` of the image tokens, and of all-zero ones.
+            together: both go through the blocks as one batch.
+        """
+        h, phases, mask = self._embed(x, known)
+        steps = self._modulations(t)
+        with fastest_attention(h.device):
+            h, pending = self.blocks[0].look_around(h, None, steps[0], phases, mask)
+            if not together:
+                return tuple(
+                    self._read(self._finish(h, pending, steps, cond.blocks, phases, mask), x) for cond in (seeing, blind)
+                )
+            twice = steps if len(t) == 1 else self._modulations(t.repeat(2))
+            pending = Pending(pending.branch.repeat(2, 1, 1), twice[0].gate_attention)
+            contexts = seeing.with_blind(blind).blocks
+            first, second = self._finish(h.repeat(2, 1, 1), pending, twice, contexts, phases, mask).chunk(2)
+            return self._read(first, x), self._read(second, x)
+
+    def _embed(self, x: Any, known: Any) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Stream `[B, L, C]` in the torso dtype, rotary phases, mask of the rows that exist."""
+        raise NotImplementedError
+
+    def _read(self, h: Tensor, x: Any) -> Tensor:
+        """Velocity from the last stream."""
+        raise NotImplementedError
+
     def _advance(self, h: Tensor, t: Tensor, cond: Condition, phases: Tensor | None, mask: Tensor | None) -> Tensor:
         """Blocks on the embedded stream `[B, L, C]` in the torso dtype."""
         contexts = cond.blocks if isinstance(cond, ProjectedContext) else self._project(*pad_context(cond))
@@ -158,6 +194,22 @@ class FlowTransformer(nn.Module):
             for block, modulation, context in zip(self.blocks, self._modulations(t), contexts, strict=True):
                 _check_batch(len(h), context.samples)
                 h, pending = block(h, pending, modulation, context, phases, mask)
+        return pending.added_to(h)
+
+    def _finish(
+        self,
+        h: Tensor,
+        pending: Pending,
+        steps: list[Modulation],
+        contexts: Sequence[BlockContext],
+        phases: Tensor | None,
+        mask: Tensor | None,
+    ) -> Tensor:
+        """Everything after the self-attention of the first block."""
+        _check_batch(len(h), contexts[0].samples)
+        h, pending = self.blocks[0].look_at_pictures(h, pending, steps[0], contexts[0])
+        for block, modulation, context in zip(self.blocks[1:], steps[1:], contexts[1:], strict=True):
+            h, pending = block(h, pending, modulation, context, phases, mask)
         return pending.added_to(h)
 
     def _modulations(self, t: Tensor) -> list[Modulation]:

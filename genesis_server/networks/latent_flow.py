@@ -27,16 +27,19 @@ class SLatFlowModel(FlowTransformer):
         Returns:
             `[N, out]` in the dtype of x.
         """
-        feats = x.feats if concat_cond is None else torch.cat([x.feats, concat_cond.feats], dim=-1)
-        h = self.input_layer(feats).to(self.dtype)
-        padding = padding_of(x.level)
-        phases = None
-        if self.pe_mode == "ape":
-            h = h + absolute_embedding(x.coords[:, 1:], self.model_channels).to(self.dtype)
-        else:
-            phases = self._phases(x.level)
-        h = self._advance(padding.pad(h), t, cond, phases, padding.mask)
-        return x.replace(self._output(padding.unpad(h), x.dtype))
+        h, phases, mask = self._embed(x, concat_cond)
+        return x.replace(self._read(self._advance(h, t, cond, phases, mask), x))
+
+    def _embed(self, x: SparseTensor, known: SparseTensor | None) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        feats = x.feats if known is None else torch.cat([x.feats, known.feats], dim=-1)
+        h, padding = self.input_layer(feats).to(self.dtype), padding_of(x.level)
+        if self.pe_mode == "rope":
+            return padding.pad(h), self._phases(x.level), padding.mask
+        h = h + absolute_embedding(x.coords[:, 1:], self.model_channels).to(self.dtype)
+        return padding.pad(h), None, padding.mask
+
+    def _read(self, h: Tensor, x: SparseTensor) -> Tensor:
+        return self._output(padding_of(x.level).unpad(h), x.dtype)
 
     def _phases(self, level: Level) -> Tensor:
         """Rotary phases `[B, L, D/2, 2]` of the voxels, made once per level."""

@@ -26,13 +26,16 @@ class SparseStructureFlowModel(FlowTransformer):
         Returns:
             `[B, out, R, R, R]` in the dtype of x.
         """
+        h, phases, mask = self._embed(x, None)
+        return self._read(self._advance(h, t, cond, phases, mask), x)
+
+    def _embed(self, x: Tensor, known: None) -> tuple[Tensor, Tensor | None, None]:
         h = self.input_layer(x.flatten(2).transpose(1, 2))
-        phases = None
-        if self.pe_mode == "ape":
-            h = h + _grid_embedding(self.resolution, self.model_channels, x.device)
-        else:
-            phases = _grid_phases(self.resolution, self.head_width, x.device)
-        h = self._advance(h.to(self.dtype), t, cond, phases, None)
+        if self.pe_mode == "rope":
+            return h.to(self.dtype), _grid_phases(self.resolution, self.head_width, x.device), None
+        return (h + _grid_embedding(self.resolution, self.model_channels, x.device)).to(self.dtype), None, None
+
+    def _read(self, h: Tensor, x: Tensor) -> Tensor:
         return self._output(h, x.dtype).transpose(1, 2).reshape(len(x), self.out_channels, *x.shape[2:])
 
 

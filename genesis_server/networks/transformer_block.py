@@ -126,10 +126,22 @@ class ModulatedBlock(nn.Module):
         Returns:
             The stream, and the branch to be added to it.
         """
-        m = modulation
+        h, pending = self.look_around(h, pending, modulation, phases, mask)
+        return self.look_at_pictures(h, pending, modulation, context)
+
+    def look_around(
+        self, h: Tensor, pending: Pending | None, modulation: Modulation, phases: Tensor | None, mask: Tensor | None
+    ) -> tuple[Tensor, Pending]:
+        """The first part of `forward`, which sees no picture: self-attention."""
         branch, gate = pending or (None, None)
-        h, x = residual_norm(h, m.scale_attention, m.shift_attention, branch, gate)
-        branch, gate = self.self_attn(x, phases, mask), m.gate_attention
+        h, x = residual_norm(h, modulation.scale_attention, modulation.shift_attention, branch, gate)
+        return h, Pending(self.self_attn(x, phases, mask), modulation.gate_attention)
+
+    def look_at_pictures(
+        self, h: Tensor, pending: Pending, modulation: Modulation, context: BlockContext
+    ) -> tuple[Tensor, Pending]:
+        """The rest of `forward`: cross-attention and feed-forward."""
+        m, (branch, gate) = modulation, pending
         if context.keys_values is not None:
             h, x = residual_norm(h, self.norm2.weight, self.norm2.bias, branch, gate, eps=self.norm2.eps)
             branch, gate = self.cross_attn(x[: len(x) - context.blind], context), None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from genesis_server.networks.flow_transformer import ProjectedContext
 from genesis_server.pipeline.conditioning import Conditioning
 from genesis_server.pipeline.memory import EXACT, FAST, PUBLISHED, Work
 from genesis_server.pipeline.samplers import STOCHASTIC, OnStep, SamplerParameters, sample_flow
@@ -142,7 +143,7 @@ def run_sampler(
             None if level is None else level.slices,
             sampling.multi_view,
             sampling.on_step,
-            velocity.both if used.rung.keep_context and velocity.pairs(noise, unguided) else None,
+            velocity.both if used.rung.keep_context and isinstance(unguided, ProjectedContext) else None,
         )
 
 

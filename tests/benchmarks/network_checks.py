@@ -102,7 +102,10 @@ def _check_flows(bench: Bench, dtype: torch.dtype, limit: float, compare: Callab
     name = str(dtype)[6:]
     compare(f"flow {name}", velocity(x, t, seeing), slow[0], limit)
     compare(f"flow, no picture {name}", velocity(x, t, blind), slow[1], limit)
-    compare(f"flow, both at once {name}", torch.cat(velocity.both(x, t, seeing, blind)), torch.cat(slow), limit)
+    state = SparseTensor(x, level)
+    for together in (True, False):
+        both = torch.cat(network.both(state, t, seeing, blind, together))
+        compare(f"flow, both {'at once' if together else 'in turn'} {name}", both, torch.cat(slow), limit)
 
 
 def _check_orders(bench: Bench, compare: Callable[..., None]) -> None:

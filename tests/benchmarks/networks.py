@@ -2,9 +2,9 @@
 """Speed of the published networks with random weights: `python -m tests.benchmarks.networks [--json FILE] [ROW...]`.
 
 First every fast path is compared with the plain one, in float32 and in half precision (relative L2 error). Then one line
-per part: seconds, percent of the floor (its arithmetic at the rate of a large bf16 product on the same device), peak memory.
-Rows are independent: one that fails prints why and the next one runs; none starts after `--seconds`. `--tiny` runs all of it
-on small networks and on any device, to try the script itself.
+per part: seconds, its arithmetic at the rates that the same card keeps up in the same run, peak memory; at the end all of it
+as a table. Rows are independent: one that fails prints why and the next one runs; none starts after `--seconds`. `--tiny`
+runs all of it on small networks and on any device, to try the script itself.
 """
 
 from __future__ import annotations
@@ -47,26 +47,34 @@ from tests.benchmarks.network_checks import check
 
 
 def row_ceilings(bench: Bench) -> None:
-    values = torch.empty(1 << (20 if bench.tiny else 30), device=bench.device, dtype=torch.float16)
-    seconds = bench.seconds(values.clone, 10)
-    print(f"bf16 product {bench.rate / 1e12:.0f} TFLOP/s, copy {4 * len(values) / seconds / 1e12:.2f} TB/s", flush=True)
-    bench.results["ceilings"] = {"tflops": bench.rate / 1e12, "copy_tb_per_s": 4 * len(values) / seconds / 1e12}
+    """What the card itself can do: for a moment, and for as long as its power limit lets it."""
+    side, count = (512, 1 << 20) if bench.tiny else (8192, 1 << 30)
+    a, b = (torch.randn(side, side, device=bench.device, dtype=bench.half) for _ in range(2))
+    values = torch.empty(count, device=bench.device, dtype=torch.float16)
+    found = {
+        "product_for_a_moment": 2 * side**3 / bench.seconds(lambda: a @ b, 10, 3) / 1e12,
+        "product": bench.rate / 1e12,
+        "attention": bench.attention_rate / 1e12,
+        "copy_tb_per_s": 4 * count / bench.seconds(values.clone, 10) / 1e12,
+    }
+    print("  ".join(f"{name} {value:.4g}" for name, value in found.items()), "(TFLOP/s, bf16)", flush=True)
+    bench.results["ceilings"] = found
 
 
 def _sampling(bench: Bench, row: str, velocity: NetworkVelocity, noise: Tensor, tokens: int, stage: str, repeats: int) -> None:
     network = velocity._network
     positive, negative = (network.project_context(x) for x in bench.tokens(tokens))
-    both = velocity.both if velocity.pairs(noise, negative) else None
     samples = None if velocity._level is None else velocity._level.slices
 
     def run() -> None:
-        sample_flow(velocity, noise, [positive], negative, SAMPLERS[stage], samples, both=both)
+        sample_flow(velocity, noise, [positive], negative, SAMPLERS[stage], samples, both=velocity.both)
 
     rows = noise[0, 0].numel() if samples is None else len(noise)
-    once = bench.flow_flop(rows, bench.size(tokens)), bench.flow_flop(rows, bench.size(tokens), False)
-    counts = {"structure": (12, 10), "shape": (12, 9), "texture": (12, 0)}[stage]
+    seeing, blind = (bench.flow_flop(rows, bench.size(tokens), guided) for guided in (True, False))
+    passes, guided = {"structure": (12, 10), "shape": (12, 9), "texture": (12, 0)}[stage]
     seconds = bench.seconds(run, repeats, 1 if repeats > 1 else 0)
-    bench.report(row, seconds, counts[0] * once[0] + counts[1] * once[1], paired=both is not None)
+    flop = seeing.times(passes).plus(blind.times(guided)).plus(bench.shared_flop(rows).times(-guided))
+    bench.report(row, seconds, flop, paired=velocity.pairs(noise))
 
 
 def row_structure(bench: Bench) -> None:
@@ -269,6 +277,26 @@ def row_memory(bench: Bench) -> None:
         torch.cuda.set_per_process_memory_fraction(1.0)
 
 
+def print_table(bench: Bench) -> None:
+    """What was measured, in the form of docs/performance.md."""
+    rows = {name: entry for name, entry in bench.results.items() if "target" in entry}
+    if not rows:
+        return
+    print("| part | bar | measured | floor at this card's rate | of it | the bar asks | its kernels alone | of them |")
+    print("|---|---|---|---|---|---|---|---|")
+    for name, entry in rows.items():
+        cells = [name, f"{1e3 * entry['target']:.0f} ms", f"{1e3 * entry['seconds']:.1f} ms", *[""] * 5]
+        if "floor" in entry:
+            cells[3:] = (
+                f"{1e3 * entry['floor']:.0f} ms",
+                f"{100 * entry['of_floor']:.0f} %",
+                f"{100 * entry['bar_of_floor']:.0f} %",
+                f"{1e3 * entry['kernels']:.0f} ms",
+                f"{100 * entry['of_kernels']:.0f} %",
+            )
+        print("|", " | ".join(cells), "|", flush=True)
+
+
 ROWS = {name.removeprefix("row_"): action for name, action in list(globals().items()) if name.startswith("row_")}
 ROWS |= {name.removeprefix("row_"): action for name, action in vars(network_probes).items() if name.startswith("row_")}
 
@@ -298,6 +326,8 @@ def main(arguments: list[str]) -> int:
             print(
                 f"checks done after {time.perf_counter() - began:.0f} s: {'all agree' if agree else 'SOME DIFFER'}", flush=True
             )
+        if not chosen.check_only and chosen.rows:
+            row_ceilings(bench)
         for row in [] if chosen.check_only else chosen.rows or ROWS:
             if time.perf_counter() - began > chosen.seconds:
                 print(f"{row:14} left out: {chosen.seconds:.0f} s are over", flush=True)
@@ -312,6 +342,7 @@ def main(arguments: list[str]) -> int:
                 torch.cuda.empty_cache()
             if chosen.json:
                 chosen.json.write_text(json.dumps(head | {"rows": bench.results}, indent=1))
+    print_table(bench)
     print(f"done after {time.perf_counter() - began:.0f} s", flush=True)
     return 0 if agree else 1
 

@@ -111,14 +111,33 @@ def test_zero_context_needs_no_attention():
     torch.testing.assert_close(net(x, t, projected).feats, net(x, t, cond).feats, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("pe_mode", ["rope", "ape"])
+@pytest.mark.parametrize("known", [False, True])
+def test_both_passes_of_guidance_share_their_beginning(known, pe_mode):
+    net = network("SLatFlowModel", **(FLOW | {"in_channels": 10 if known else 6, "pe_mode": pe_mode}))
+    x, t, cond = batch_sparse([voxels(20, 6), voxels(13, 6)]), torch.tensor([300.0, 700.0]), torch.randn(2, 7, 20)
+    beside = x.replace(torch.randn(len(x), 4)) if known else None
+    seeing, blind = net.project_context(cond), net.project_context(torch.zeros_like(cond))
+    both = net.both(x, t, seeing, blind, False, beside)
+    for velocity, context in zip(both, (seeing, blind), strict=True):
+        assert torch.equal(velocity, net(x, t, context, beside).feats)
+
+
 def test_both_passes_of_guidance_fit_one_batch():
     net = network("SLatFlowModel", **FLOW)
-    sample, t, cond = voxels(20, 6), torch.tensor([300.0]), torch.randn(1, 7, 20)
+    x, t, cond = voxels(20, 6), torch.tensor([300.0]), torch.randn(1, 7, 20)
     seeing, blind = net.project_context(cond), net.project_context(torch.zeros_like(cond))
-    both = net(batch_sparse([sample, sample]), t.expand(2), seeing.with_blind(blind))
-    for b, context in enumerate((seeing, blind)):
+    for velocity, context in zip(net.both(x, t, seeing, blind, True), (seeing, blind), strict=True):
         # another batch size, another order of additions
-        torch.testing.assert_close(both.sample(b)[1], net(sample, t, context).feats, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(velocity, net(x, t, context).feats, atol=1e-5, rtol=1e-4)
+
+
+def test_both_passes_over_several_dense_states_fit_one_batch():
+    net = network("SparseStructureFlowModel", **FLOW | {"resolution": 3})
+    x, t, cond = torch.randn(2, 6, 3, 3, 3), torch.tensor([300.0, 900.0]), torch.randn(2, 7, 20)
+    seeing, blind = net.project_context(cond), net.project_context(torch.zeros_like(cond))
+    for velocity, context in zip(net.both(x, t, seeing, blind, True), (seeing, blind), strict=True):
+        torch.testing.assert_close(velocity, net(x, t, context), atol=1e-5, rtol=1e-4)
 
 
 def test_condition_of_another_batch_size_is_refused():
