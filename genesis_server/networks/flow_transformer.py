@@ -110,7 +110,8 @@ class FlowTransformer(nn.Module):
             for _ in range(num_blocks)
         )
         self.out_layer = nn.Linear(model_channels, out_channels)
-        self._initialise()
+        if not self.out_layer.weight.is_meta:  # there, drawing nothing takes a second: it brings torch's compiler
+            self._initialise()
 
     @torch.no_grad()
     def _initialise(self) -> None:
