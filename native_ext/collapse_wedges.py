@@ -1,33 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One round of edge collapses on a mesh with texture coordinates that keeps its chart borders (docs/spec/geometry.md 14, 19.7).
+"""One round of edge collapses on a mesh with texture coordinates (docs/spec/geometry.md 14, 19.7).
 
 A *wedge* is a vertex of the mesh with texture coordinates; several wedges at one *point* of the surface make a seam. A collapse
-moves point b into a neighbour a: nothing is placed anew, so positions, normals and texture coordinates stay those of the
-finest mesh. Points inside a chart may go to any neighbour, points on a border only along it, with both sides at once, and
-points where borders meet stay. Cost: `x^T (Q_a + Q_b) x` at a, quadrics summed over all collapses (Garland & Heckbert 1997).
+moves point b into a neighbour a: nothing is placed anew, so positions and texture coordinates stay those of the finest mesh.
+Where a chart that meets b goes on to a along their edge, its faces take a's wedge. Where it does not, its wedge *slides*: it
+moves to a and keeps its texture coordinates. The seam then runs through a, the chart beyond it gives way, and the texture is
+stretched by as much as the seam moved: so charts that are small beside a level's faces vanish, and corners where charts meet.
 
-Refused: a changed link (Dey et al. 1999), a normal turned by more than `_TURN`, a face mirrored or flattened in the texture, a
-sliver, and a border that would leave its old course by more than the given distance in the texture.
+Cost: `x^T (Q_a + Q_b) x` at a, quadrics summed over all collapses (Garland & Heckbert 1997), and for every face that slides
+its area times the squared distance from where its wedge was at first. Refused: a changed link (Dey et al. 1999), a face turned,
+thin, or mirrored in the texture, and a border that would leave its old course by more than a given distance in the texture.
 
 Of the proposals those are carried out that are the cheapest at every face around a and b; integer keys decide ties.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import warp as wp
 from torch import Tensor
 
+from native_ext.wedge_rings import FORKED, SLIDES, WedgeMesh, corner_at, faces_with, faces_with_wedges, link_is_kept, wedge_at
+
 wp.config.log_level = wp.LOG_ERROR
 wp.set_module_options({"enable_backward": False})
 
-_TURN = wp.constant(0.3)  # cosine between a face's normal before and after
-_THIN = wp.constant(0.04)  # twice a face's area over its longest edge squared: aspect 25 in texture and space
 _NO_KEY = 2**63 - 1
 _MAX_RING = wp.constant(64)  # faces around a point; more is left alone
-_MAX_FAN = wp.constant(14)  # faces around a point after a collapse: no fans of long thin faces
 
 
 @dataclass(frozen=True)
@@ -37,45 +38,61 @@ class Wedges:
     Attributes:
         positions: float32 [P, 3] of points.
         uvs: float32 [W, 2] of wedges.
+        home: float32 [W, 3], where in space the texture of each wedge belongs.
         point: int32 [W], the point of each wedge.
         faces: int32 [F, 3], wedges.
         quadrics: float32 [P, 10], xx xy xz xd yy yz yd zz zd dd.
-        drift: float32 [P], how far the borders at a point have left their course, in texture units.
+        drift: float32 [W], how far the border of its chart has left its course there, in texture units.
     """
 
     positions: Tensor
     uvs: Tensor
+    home: Tensor
     point: Tensor
     faces: Tensor
     quadrics: Tensor
     drift: Tensor
 
 
+@dataclass(frozen=True)
+class Guard:
+    """What a collapse may do to the faces around it.
+
+    Attributes:
+        drift: how far a border may leave its course, in texture units.
+        turn: cosine between a face's normal before and after.
+        thin: twice a face's area over its longest edge squared, in space; half of that in the texture. 1 / aspect.
+        fan: faces around a point after a collapse: no fans of long thin faces.
+        slide: weight of the squared distance by which texture slides, beside that by which the surface moves.
+    """
+
+    drift: float
+    turn: float = 0.3
+    thin: float = 0.04
+    fan: int = 14
+    slide: float = 4.0
+
+
+@wp.struct
+class _Limits:
+    drift: float
+    turn: float
+    thin: float
+    fan: int
+    slide: float
+
+
 @wp.func
-def _cost(q: wp.array2d(dtype=float), a: int, b: int, x: wp.vec3) -> float:
+def _cost(m: WedgeMesh, a: int, b: int) -> float:
+    x = m.positions[a]
     total = float(0.0)
     for k in range(2):
         i = wp.where(k == 0, a, b)
-        total += q[i, 0] * x[0] * x[0] + q[i, 4] * x[1] * x[1] + q[i, 7] * x[2] * x[2] + q[i, 9]
-        total += 2.0 * (q[i, 1] * x[0] * x[1] + q[i, 2] * x[0] * x[2] + q[i, 5] * x[1] * x[2])
-        total += 2.0 * (q[i, 3] * x[0] + q[i, 6] * x[1] + q[i, 8] * x[2])
+        q = m.quadrics[i]
+        total += q[0] * x[0] * x[0] + q[4] * x[1] * x[1] + q[7] * x[2] * x[2] + q[9]
+        total += 2.0 * (q[1] * x[0] * x[1] + q[2] * x[0] * x[2] + q[5] * x[1] * x[2])
+        total += 2.0 * (q[3] * x[0] + q[6] * x[1] + q[8] * x[2])
     return wp.max(total, 0.0)
-
-
-@wp.func
-def _corner(faces: wp.array2d(dtype=int), point: wp.array(dtype=int), f: int, p: int) -> int:
-    if point[faces[f, 0]] == p:
-        return 0
-    if point[faces[f, 1]] == p:
-        return 1
-    if point[faces[f, 2]] == p:
-        return 2
-    return -1
-
-
-@wp.func
-def _shape(longest2: float, doubled: float) -> float:
-    return doubled / wp.max(longest2, 1.0e-30)
 
 
 @wp.func
@@ -84,197 +101,142 @@ def _longest2(a: wp.vec3, b: wp.vec3, c: wp.vec3) -> float:
 
 
 @wp.func
-def _aside(a: wp.vec2, b: wp.vec2, p: wp.vec2) -> float:
-    """Distance of p to the segment from a to b."""
-    ab = b - a
-    t = wp.clamp(wp.dot(p - a, ab) / wp.max(wp.dot(ab, ab), 1.0e-30), 0.0, 1.0)
-    return wp.length(a + t * ab - p)
+def _shape(longest2: float, doubled: float) -> float:
+    return doubled / wp.max(longest2, 1.0e-30)
 
 
 @wp.func
-def _link_is_kept(
-    start: wp.array(dtype=int),
-    around: wp.array(dtype=int),
-    faces: wp.array2d(dtype=int),
-    point: wp.array(dtype=int),
-    b: int,
-    a: int,
-) -> bool:
-    """Whether a and b have no common neighbour but those of their common faces."""
-    shared = int(0)
-    for i in range(start[b], start[b + 1]):
-        if _corner(faces, point, around[i], a) >= 0:
-            shared += 1
-    common = int(0)
-    for i in range(start[b], start[b + 1]):
-        f = around[i]
-        k = _corner(faces, point, f, b)
-        for side in range(2):
-            n = point[faces[f, (k + 1 + side) % 3]]
-            if n == a:
-                continue
-            # each neighbour once: at the first face around b that has it
-            first = bool(True)
-            for j in range(start[b], i):
-                if _corner(faces, point, around[j], n) >= 0:
-                    first = False
-            if side == 1 and point[faces[f, (k + 1) % 3]] == n:
-                first = False
-            if first:
-                for j in range(start[a], start[a + 1]):
-                    if _corner(faces, point, around[j], n) >= 0:
-                        common += 1
-                        break
-    return common == shared
+def _left_course(m: WedgeMesh, b: int, w: int, wa: int, n: int) -> float:
+    """How far the border of a chart is off its course if it runs from wedge wa straight to n, past w; 0 within the chart."""
+    if faces_with_wedges(m, b, w, wa) != 1 or faces_with_wedges(m, b, w, n) != 1:
+        return 0.0
+    ab = m.uvs[n] - m.uvs[wa]
+    t = wp.clamp(wp.dot(m.uvs[w] - m.uvs[wa], ab) / wp.max(wp.dot(ab, ab), 1.0e-30), 0.0, 1.0)
+    aside = wp.length(m.uvs[wa] + t * ab - m.uvs[w])
+    before = wp.max(m.drift[w], m.drift[wa])
+    return wp.sqrt(aside * aside + before * before)  # zigzags cancel as often as they add up
+
+
+@wp.func
+def _slide_cost(m: WedgeMesh, b: int, a: int) -> float:
+    total = float(0.0)
+    w = int(-1)
+    wa = int(-1)
+    for i in range(m.start[b], m.start[b + 1]):
+        f = m.around[i]
+        if corner_at(m, f, a) < 0:
+            k = corner_at(m, f, b)
+            if m.faces[f, k] != w:
+                w = m.faces[f, k]
+                wa = wedge_at(m, b, w, a)
+            if wa == SLIDES:
+                p = m.positions[m.point[m.faces[f, (k + 1) % 3]]]
+                q = m.positions[m.point[m.faces[f, (k + 2) % 3]]]
+                area = 0.5 * wp.length(wp.cross(p - m.positions[a], q - m.positions[a]))
+                total += area / 3.0 * wp.length_sq(m.positions[a] - m.home[w])
+    return total
+
+
+@wp.func
+def _fits(m: WedgeMesh, b: int, a: int, bordered: bool, limits: _Limits) -> bool:
+    """Whether every face around b that stays may follow it to a."""
+    w = int(-1)
+    wa = int(-1)
+    for i in range(m.start[b], m.start[b + 1]):
+        f = m.around[i]
+        if corner_at(m, f, a) >= 0:
+            continue
+        k = corner_at(m, f, b)
+        w1 = m.faces[f, (k + 1) % 3]
+        w2 = m.faces[f, (k + 2) % 3]
+        p1 = m.positions[m.point[w1]]
+        p2 = m.positions[m.point[w2]]
+        before = wp.cross(p1 - m.positions[b], p2 - m.positions[b])
+        after = wp.cross(p1 - m.positions[a], p2 - m.positions[a])
+        if wp.dot(before, after) < limits.turn * wp.length(before) * wp.length(after):
+            return False
+        old_shape = _shape(_longest2(m.positions[b], p1, p2), wp.length(before))
+        least = wp.min(limits.thin, old_shape)
+        if _shape(_longest2(m.positions[a], p1, p2), wp.length(after)) < least:
+            return False
+        if m.faces[f, k] != w:
+            w = m.faces[f, k]
+            wa = wedge_at(m, b, w, a)
+            if wa == FORKED:
+                return False
+        if wa >= 0:
+            u1 = m.uvs[w1] - m.uvs[wa]
+            u2 = m.uvs[w2] - m.uvs[wa]
+            longest2 = wp.max(wp.max(wp.length_sq(u1), wp.length_sq(u2)), wp.length_sq(u2 - u1))
+            if _shape(longest2, u1[1] * u2[0] - u1[0] * u2[1]) < 0.5 * least:
+                return False
+            if bordered and wp.max(_left_course(m, b, w, wa, w1), _left_course(m, b, w, wa, w2)) > limits.drift:
+                return False
+    return True
 
 
 @wp.kernel
-def _propose(
-    positions: wp.array(dtype=wp.vec3),
-    uvs: wp.array(dtype=wp.vec2),
-    point: wp.array(dtype=int),
-    faces: wp.array2d(dtype=int),
-    quadrics: wp.array2d(dtype=float),
-    drift: wp.array(dtype=float),
-    start: wp.array(dtype=int),
-    around: wp.array(dtype=int),
-    limit: float,
-    target: wp.array(dtype=int),
-    cost: wp.array(dtype=float),
-    course: wp.array(dtype=float),
-    beyond: wp.array(dtype=int),
-):
+def _propose(m: WedgeMesh, limits: _Limits, target: wp.array(dtype=int), cost: wp.array(dtype=float)):
     b = wp.tid()
     target[b] = -1
-    ring = start[b + 1] - start[b]
+    ring = m.start[b + 1] - m.start[b]
     if ring == 0 or ring > _MAX_RING:
         return
-    # borders at b: edges whose two faces do not share both wedges, or that have one face
-    spokes = int(0)
     open_spokes = int(0)
-    s0 = int(-1)
-    s1 = int(-1)
-    for i in range(start[b], start[b + 1]):
-        f = around[i]
-        k = _corner(faces, point, f, b)
+    bordered = bool(False)
+    for i in range(m.start[b], m.start[b + 1]):
+        f = m.around[i]
+        k = corner_at(m, f, b)
         for side in range(2):
-            wn = faces[f, (k + 1 + side) % 3]
-            n = point[wn]
-            matches = int(0)
-            inside = int(0)
-            for j in range(start[b], start[b + 1]):
-                if j == i:
-                    continue
-                g = around[j]
-                m = _corner(faces, point, g, n)
-                if m >= 0:
-                    matches += 1
-                    if faces[g, m] == wn and faces[g, _corner(faces, point, g, b)] == faces[f, k]:
-                        inside += 1
-            if matches > 1:
+            n = m.faces[f, (k + 1 + side) % 3]
+            faces = faces_with(m, b, m.point[n])
+            if faces > 2:
                 return
-            if inside == 0:
-                if n != s0 and n != s1:
-                    spokes += 1
-                    if matches == 0:
-                        open_spokes += 1
-                    if s0 < 0:
-                        s0 = n
-                    elif s1 < 0:
-                        s1 = n
-    if spokes != 0 and (spokes != 2 or open_spokes == 1):
+            if faces == 1:
+                open_spokes += 1
+            if faces == 1 or faces_with_wedges(m, b, m.faces[f, k], n) == 1:
+                bordered = True
+    if open_spokes != 0 and open_spokes != 2:
         return
     best = float(3.0e38)
-    for i in range(start[b], start[b + 1]):
-        here = around[i]
-        kb = _corner(faces, point, here, b)
-        for end in range(2):
-            a = point[faces[here, (kb + 1 + end) % 3]]
-            if spokes == 2 and a != s0 and a != s1:
-                continue
-            if end == 1 and spokes == 0:
+    for i in range(m.start[b], m.start[b + 1]):
+        k = corner_at(m, m.around[i], b)
+        for side in range(2):
+            if side == 1 and open_spokes == 0:
                 continue  # around an inner point every neighbour follows it in one face
-            if ring + start[a + 1] - start[a] - 4 > wp.max(_MAX_FAN, start[a + 1] - start[a]):
+            a = m.point[m.faces[m.around[i], (k + 1 + side) % 3]]
+            if open_spokes == 2 and faces_with(m, b, a) == 2:
+                continue  # an end of the surface moves along it
+            ring_a = m.start[a + 1] - m.start[a]
+            if ring + ring_a - 4 > wp.max(limits.fan, ring_a):
                 continue
-            price = _cost(quadrics, a, b, positions[a])
+            price = _cost(m, a, b)
+            if bordered and price <= best:
+                price += limits.slide * _slide_cost(m, b, a)
             if price > best or (price == best and a >= target[b] and target[b] >= 0):
                 continue
-            other = wp.where(a == s0, s1, s0)
-            moved = float(0.0)
-            fits = bool(True)
-            for j in range(start[b], start[b + 1]):
-                f = around[j]
-                k = _corner(faces, point, f, b)
-                if _corner(faces, point, f, a) >= 0:
-                    continue
-                # the wedge of a beside this face's wedge of b
-                w = faces[f, k]
-                wa = int(-1)
-                for o in range(start[b], start[b + 1]):
-                    g = around[o]
-                    m = _corner(faces, point, g, a)
-                    if m >= 0 and faces[g, _corner(faces, point, g, b)] == w:
-                        wa = faces[g, m]
-                if wa < 0:
-                    fits = False
-                    break
-                w1 = faces[f, (k + 1) % 3]
-                w2 = faces[f, (k + 2) % 3]
-                p1 = positions[point[w1]]
-                p2 = positions[point[w2]]
-                before = wp.cross(p1 - positions[b], p2 - positions[b])
-                after = wp.cross(p1 - positions[a], p2 - positions[a])
-                if wp.dot(before, after) < _TURN * wp.length(before) * wp.length(after):
-                    fits = False
-                    break
-                u1 = uvs[w1]
-                u2 = uvs[w2]
-                flat = (u1[0] - uvs[wa][0]) * (u2[1] - uvs[wa][1]) - (u1[1] - uvs[wa][1]) * (u2[0] - uvs[wa][0])
-                flat_longest = wp.max(wp.max(wp.length_sq(u1 - uvs[wa]), wp.length_sq(u2 - uvs[wa])), wp.length_sq(u2 - u1))
-                old_shape = _shape(_longest2(positions[b], p1, p2), wp.length(before))
-                new_shape = _shape(_longest2(positions[a], p1, p2), wp.length(after))
-                if new_shape < wp.min(_THIN, old_shape) or _shape(flat_longest, -flat) < 0.5 * wp.min(_THIN, old_shape):
-                    fits = False
-                    break
-                if point[w1] == other or point[w2] == other:
-                    wo = wp.where(point[w1] == other, w1, w2)
-                    moved = wp.max(moved, _aside(uvs[wa], uvs[wo], uvs[w]))
-            if fits and spokes == 2:
-                before_it = wp.max(drift[b], drift[a])
-                moved = wp.sqrt(moved * moved + before_it * before_it)  # zigzags cancel as often as they add up
-                if moved > limit:
-                    fits = False
-            if fits and _link_is_kept(start, around, faces, point, b, a):
+            if _fits(m, b, a, bordered, limits) and link_is_kept(m, b, a):
                 best = price
                 target[b] = a
                 cost[b] = price
-                course[b] = wp.where(spokes == 2, moved, 0.0)
-                beyond[b] = wp.where(spokes == 2, other, -1)
 
 
 @wp.kernel
-def _claim(
-    keys: wp.array(dtype=wp.int64),
-    target: wp.array(dtype=int),
-    start: wp.array(dtype=int),
-    around: wp.array(dtype=int),
-    owner: wp.array(dtype=wp.int64),
-):
+def _claim(m: WedgeMesh, keys: wp.array(dtype=wp.int64), target: wp.array(dtype=int), owner: wp.array(dtype=wp.int64)):
     b = wp.tid()
     if keys[b] == wp.int64(_NO_KEY):
         return
     for side in range(2):
         p = wp.where(side == 0, b, target[b])
-        for i in range(start[p], start[p + 1]):
-            wp.atomic_min(owner, around[i], keys[b])
+        for i in range(m.start[p], m.start[p + 1]):
+            wp.atomic_min(owner, m.around[i], keys[b])
 
 
 @wp.kernel
 def _win(
+    m: WedgeMesh,
     keys: wp.array(dtype=wp.int64),
     target: wp.array(dtype=int),
-    start: wp.array(dtype=int),
-    around: wp.array(dtype=int),
     owner: wp.array(dtype=wp.int64),
     wins: wp.array(dtype=wp.bool),
 ):
@@ -284,56 +246,53 @@ def _win(
         return
     for side in range(2):
         p = wp.where(side == 0, b, target[b])
-        for i in range(start[p], start[p + 1]):
-            if owner[around[i]] != keys[b]:
+        for i in range(m.start[p], m.start[p + 1]):
+            if owner[m.around[i]] != keys[b]:
                 return
     wins[b] = True
 
 
 @wp.kernel
 def _collapse(
+    m: WedgeMesh,
     chosen: wp.array(dtype=int),
     target: wp.array(dtype=int),
-    course: wp.array(dtype=float),
-    beyond: wp.array(dtype=int),
-    start: wp.array(dtype=int),
-    around: wp.array(dtype=int),
     point: wp.array(dtype=int),
     faces: wp.array2d(dtype=int),
     quadrics: wp.array2d(dtype=float),
     drift: wp.array(dtype=float),
     alive: wp.array(dtype=wp.bool),
 ):
+    """From what is in m to what the other arrays, copies of it, become."""
     b = chosen[wp.tid()]
     a = target[b]
-    for i in range(start[b], start[b + 1]):
-        f = around[i]
-        if _corner(faces, point, f, a) < 0:
-            k = _corner(faces, point, f, b)
-            wa = int(-1)
-            for o in range(start[b], start[b + 1]):
-                g = around[o]
-                m = _corner(faces, point, g, a)
-                if m >= 0 and not alive[g] or m >= 0:
-                    if faces[g, _corner(faces, point, g, b)] == faces[f, k]:
-                        wa = faces[g, m]
-            faces[f, k] = wa
-    for i in range(start[b], start[b + 1]):
-        if _corner(faces, point, around[i], b) >= 0:
-            alive[around[i]] = False
+    for i in range(m.start[b], m.start[b + 1]):
+        f = m.around[i]
+        if corner_at(m, f, a) >= 0:
+            alive[f] = False
+            continue
+        k = corner_at(m, f, b)
+        w = m.faces[f, k]
+        wa = wedge_at(m, b, w, a)
+        if wa < 0:
+            point[w] = a
+            continue
+        faces[f, k] = wa
+        for side in range(2):
+            n = m.faces[f, (k + 1 + side) % 3]
+            course = _left_course(m, b, w, wa, n)
+            wp.atomic_max(drift, wa, course)
+            wp.atomic_max(drift, n, course)
     for c in range(10):
-        quadrics[a, c] = quadrics[a, c] + quadrics[b, c]
-    if beyond[b] >= 0:
-        drift[a] = wp.max(drift[a], course[b])
-        wp.atomic_max(drift, beyond[b], course[b])
+        quadrics[a, c] = m.quadrics[a, c] + m.quadrics[b, c]
 
 
-def collapse_round(mesh: Wedges, limit: float, most: int, share: float) -> Wedges:
+def collapse_round(mesh: Wedges, guard: Guard, most: int, share: float) -> Wedges:
     """Carries out the cheapest independent collapses.
 
     Args:
         mesh: the state; its tensors are left alone.
-        limit: how far a border may leave its course, in texture units.
+        guard: what no collapse may do.
         most: faces to take away at most; the last collapse may take one more.
         share: only this part of the points, those of lowest cost, take part, so that expensive collapses wait for cheap ones.
 
@@ -341,25 +300,26 @@ def collapse_round(mesh: Wedges, limit: float, most: int, share: float) -> Wedge
         The new state, with the same points and wedges and fewer faces; the same number of faces where nothing can collapse.
     """
     wp.init()
-    device = mesh.faces.device
-    count = len(mesh.positions)
+    device, count = mesh.faces.device, len(mesh.positions)
     corner_point = mesh.point[mesh.faces.long()].reshape(-1).long()
-    _, order = torch.sort(corner_point, stable=True)
-    around = (order // 3).int()
+    around = (torch.sort(corner_point, stable=True).indices // 3).int()
     start = torch.zeros(count + 1, dtype=torch.int32, device=device)
     start[1:] = torch.cumsum(torch.bincount(corner_point, minlength=count), 0)
     target = torch.full((count,), -1, dtype=torch.int32, device=device)
-    beyond = torch.full_like(target, -1)
-    cost, course = torch.zeros(count, device=device), torch.zeros(count, device=device)
-    faces, quadrics, drift = mesh.faces.clone(), mesh.quadrics.clone(), mesh.drift.clone()
+    cost = torch.zeros(count, device=device)
+    after = {name: getattr(mesh, name).clone() for name in ("point", "faces", "quadrics", "drift")}
     w = wp.from_torch
-    shared = [w(start), w(around)]
     with (
         wp.ScopedDevice(wp.device_from_torch(device)),
         wp.ScopedStream(wp.stream_from_torch(device) if device.type == "cuda" else None),
     ):
-        ring = [w(mesh.positions, dtype=wp.vec3), w(mesh.uvs, dtype=wp.vec2), w(mesh.point), w(faces), w(quadrics), w(drift)]
-        wp.launch(_propose, count, [*ring, *shared, float(limit), w(target), w(cost), w(course), w(beyond)])
+        m, limits = WedgeMesh(), _Limits()
+        m.positions, m.home, m.uvs = w(mesh.positions, wp.vec3), w(mesh.home, wp.vec3), w(mesh.uvs, wp.vec2)
+        m.point, m.faces, m.quadrics, m.drift = w(mesh.point), w(mesh.faces), w(mesh.quadrics), w(mesh.drift)
+        m.start, m.around = w(start), w(around)
+        for name, value in vars(guard).items():
+            setattr(limits, name, value)
+        wp.launch(_propose, count, [m, limits, w(target), w(cost)])
         ready = target >= 0
         if not bool(ready.any()):
             return mesh
@@ -367,13 +327,13 @@ def collapse_round(mesh: Wedges, limit: float, most: int, share: float) -> Wedge
         bound = prices.sort().values[min(len(prices) - 1, int(share * len(prices)) + 16)]
         keys = (cost.view(torch.int32).long() << 32) + torch.arange(count, device=device)
         keys = torch.where(ready & (cost <= bound), keys, _NO_KEY)
-        owner = torch.full((len(faces),), _NO_KEY, dtype=torch.int64, device=device)
+        owner = torch.full((len(mesh.faces),), _NO_KEY, dtype=torch.int64, device=device)
         wins = torch.zeros(count, dtype=torch.bool, device=device)
-        wp.launch(_claim, count, [w(keys), w(target), *shared, w(owner)])
-        wp.launch(_win, count, [w(keys), w(target), *shared, w(owner), w(wins)])
+        wp.launch(_claim, count, [m, w(keys), w(target), w(owner)])
+        wp.launch(_win, count, [m, w(keys), w(target), w(owner), w(wins)])
         chosen = wins.nonzero()[:, 0]
         chosen = chosen[torch.argsort(keys[chosen])][: max(1, (most + 1) // 2)].int().contiguous()
-        alive = torch.ones(len(faces), dtype=torch.bool, device=device)
-        inputs = [w(chosen), w(target), w(course), w(beyond), *shared, w(mesh.point), w(faces), w(quadrics), w(drift), w(alive)]
-        wp.launch(_collapse, len(chosen), inputs)
-    return Wedges(mesh.positions, mesh.uvs, mesh.point, faces[alive].contiguous(), quadrics, drift)
+        alive = torch.ones(len(mesh.faces), dtype=torch.bool, device=device)
+        wp.launch(_collapse, len(chosen), [m, w(chosen), w(target), *map(w, after.values()), w(alive)])
+    after["faces"] = after["faces"][alive].contiguous()
+    return replace(mesh, **after)

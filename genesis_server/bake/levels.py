@@ -1,32 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
 """Coarser levels of detail that use the textures of the finest (docs/spec/geometry.md 14, 19.7).
 
-Each level's vertices are a choice of the finest level's, with their normals, tangents and texture coordinates. A chart is a
-projection along one axis, so a coarser face shows the texels that lie before and behind it; only chart borders that
-are cut short would show foreign texels, and they may leave their course by no more than half of the padding. Where a level
-would not come near its number of faces, which is to be seen from afar, by up to four times as much.
+Positions and texture coordinates are those of the finest level. A chart is a projection along one axis, so a coarser face shows
+the texels that lie before and behind it. Chart borders may leave their course by half of the padding: what is cut short shows
+texels that the chart's border fills. Where a level has fewer faces than that needs, seams slide: a chart goes on over part of
+its neighbour, or over all of it, and its texture is stretched by as much. That has a price; levels of large charts hardly do.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from genesis_server.bake.layout import PACK_SIZE, PADDING
+from genesis_server.bake.tangents import vertex_tangents
 from genesis_server.bake.unwrapped import UnwrappedMesh
 from genesis_server.mesh.mesh import Mesh
 from genesis_server.mesh.normals import face_crosses
-from native_ext.collapse_wedges import Wedges, collapse_round
+from native_ext.collapse_wedges import Guard, Wedges, collapse_round
 from native_ext.exact_sum import exact_sum
 
 LEVEL_SHARES = (1.0, 0.25, 0.05)  # of the faces
-_EASED = (1, 2, 4)
+_EASED = 2.0  # times what borders may leave their course by, where a level would not come to its faces otherwise
 _ROUNDS = 200  # each takes away up to a tenth; a bound, not a setting
 _SHARE = 0.4  # of the points take part in a round
 _BORDER_WEIGHT = 10.0  # of the planes that stand on chart borders, against those of faces
 _EDGE_WEIGHT = 1e-2  # of the distance to where a point was: keeps faces of flat places round
+_FACING = 0.3  # cosine: a normal of the finest mesh that a face around it turns from further than this is made anew
 
 
 def coarser_level(mesh: UnwrappedMesh, faces: int, texture_size: int) -> UnwrappedMesh:
@@ -34,48 +35,59 @@ def coarser_level(mesh: UnwrappedMesh, faces: int, texture_size: int) -> Unwrapp
 
     Args:
         mesh: a finer level.
-        faces: wanted; a mesh of many small charts keeps more, because borders and their meeting points stay.
+        faces: wanted; one fewer at most, more only where handles and parts need more.
         texture_size: texels per side of the texture.
 
     Returns:
-        The level; its vertices are vertices of `mesh`.
+        The level. Its positions and texture coordinates are ones of `mesh`, though not always in the same pairs; charts may be
+        missing, those that are left may end elsewhere.
     """
     point, points = _points(mesh)
-    crosses = face_crosses(Mesh(mesh.vertices, mesh.faces))
-    limit = PADDING / 2 / min(PACK_SIZE, texture_size)
+    reach = PADDING / 2 / min(PACK_SIZE, texture_size)
     state = Wedges(
         positions=mesh.vertices[points].contiguous(),
         uvs=mesh.uvs.contiguous(),
+        home=mesh.vertices.contiguous(),
         point=point.int(),
         faces=mesh.faces.contiguous(),
-        quadrics=_quadrics(mesh, point, len(points), crosses),
-        drift=torch.zeros(len(points), device=point.device),
+        quadrics=_quadrics(mesh, point, len(points)),
+        drift=torch.zeros(len(mesh.uvs), device=point.device),
     )
-    ease = iter(_EASED)
-    here = limit * next(ease)
+    guards = iter((Guard(reach), Guard(_EASED * reach, turn=0.0, thin=0.02, fan=24)))
+    guard = next(guards)
     for _ in range(_ROUNDS):
         before = len(state.faces)
         if before <= faces:
             break
-        state = collapse_round(state, here, before - faces, _SHARE)
+        state = collapse_round(state, guard, before - faces, _SHARE)
         if len(state.faces) == before:
-            more = next(ease, None)
-            if more is None:
+            guard = next(guards, None)
+            if guard is None:
                 break
-            here = limit * more
     used, index = torch.unique(state.faces.long(), return_inverse=True)
+    index = index.reshape(-1, 3)
+    here = points[state.point[used].long()]
+    normals = _facing_normals(mesh.vertices[here], mesh.normals[here], index)
     chart = mesh.chart.new_zeros(len(mesh.vertices))
     chart[mesh.faces.long().reshape(-1)] = mesh.chart.repeat_interleave(3)
-    return replace(
-        mesh,
-        vertices=mesh.vertices[used],
-        normals=mesh.normals[used],
-        tangents=mesh.tangents[used],
+    return UnwrappedMesh(
+        vertices=mesh.vertices[here],
+        faces=index.int(),
+        normals=normals,
         uvs=mesh.uvs[used],
-        source_vertex=mesh.source_vertex[used],
-        faces=index.reshape(-1, 3).int(),
+        tangents=vertex_tangents(mesh.vertices[here], normals, mesh.uvs[used], index),
+        source_vertex=mesh.source_vertex[here],
         chart=chart[state.faces[:, 0].long()],
     )
+
+
+def _facing_normals(vertices: Tensor, normals: Tensor, faces: Tensor) -> Tensor:
+    """The normals [V, 3], but where a face of a vertex would be lit from behind by its own: there the mean of its faces'."""
+    corner, cross = faces.reshape(-1), face_crosses(Mesh(vertices, faces)).repeat_interleave(3, 0)
+    facing = (normals[corner] * normalize(cross, dim=1, eps=1e-30)).sum(1)
+    worst = torch.ones_like(normals[:, 0]).scatter_reduce_(0, corner, facing, "amin")
+    own = normalize(exact_sum(corner, cross.double(), len(vertices)), dim=1, eps=1e-300).float()
+    return torch.where((worst < _FACING)[:, None], own, normals)
 
 
 def _points(mesh: UnwrappedMesh) -> tuple[Tensor, Tensor]:
@@ -87,9 +99,9 @@ def _points(mesh: UnwrappedMesh) -> tuple[Tensor, Tensor]:
     return point, wedge
 
 
-def _quadrics(mesh: UnwrappedMesh, point: Tensor, count: int, crosses: Tensor) -> Tensor:
+def _quadrics(mesh: UnwrappedMesh, point: Tensor, count: int) -> Tensor:
     """Sum of squared distances to the planes of the faces, weighted by area, and of the chart borders; float32 [P, 10]."""
-    faces = mesh.faces.long()
+    faces, crosses = mesh.faces.long(), face_crosses(Mesh(mesh.vertices, mesh.faces))
     doubled = crosses.double().norm(dim=1, keepdim=True)
     normal = crosses.double() / doubled.clamp_min(1e-300)
     planes = [(faces.reshape(-1), normal.repeat_interleave(3, 0), mesh.vertices[faces].double().reshape(-1, 3), doubled)]
@@ -101,7 +113,7 @@ def _quadrics(mesh: UnwrappedMesh, point: Tensor, count: int, crosses: Tensor) -
     if len(border):
         a, b = (mesh.vertices[ends[border, k]].double() for k in (0, 1))
         upright = torch.linalg.cross(b - a, normal[border // 3])
-        upright = torch.nn.functional.normalize(upright, dim=1, eps=1e-300)
+        upright = normalize(upright, dim=1, eps=1e-300)
         for k in (0, 1):
             planes.append((ends[border, k], upright, a, None))
             weights.append(_BORDER_WEIGHT * (b - a).square().sum(1) / 4)
