@@ -22,6 +22,7 @@ from native_ext.fast import has_kernel
 from native_ext.neighbours import TAPS
 
 TILE = 128  # rows; kernels take tiles of this size or halves
+_NOWHERE = 1 << 12
 
 
 @dataclass(frozen=True)
@@ -47,40 +48,91 @@ class TapOrder:
     count: int
 
 
+@dataclass(frozen=True)
+class Places:
+    """Which output row goes to which place of a `TapOrder`: what of it is dear to find and cheap to keep.
+
+    Attributes:
+        rows: int32 `[tiles * TILE]`, as in a `TapOrder`.
+        source: int32 `[tiles * TILE]`, the input row that each place stands for, anything where there is no output row.
+        bits: int32 `[M]`, which taps an input row has.
+        group: int32 `[tiles]`.
+        groups: number of groups.
+        count: number of output rows.
+    """
+
+    rows: Tensor
+    source: Tensor
+    bits: Tensor
+    group: Tensor
+    groups: int
+    count: int
+
+
 def order_by_taps(neighbours: Tensor, parent: Tensor | None = None, group: Tensor | None = None, groups: int = 1) -> TapOrder:
     """The order of output rows for a neighbour table; nothing here waits for the device.
 
     Args:
         neighbours: int32 `[M, 27]` of `native_ext.neighbours.neighbour_table`.
-        parent: int64 `[N]`, the input row that each output row stands for; None for the rows themselves.
-        group: int64 `[N]` in 0..groups-1, or None for one group.
+        parent, group, groups: as of `place_children`; without them the output rows are the table's own.
     """
+    places = place_rows(neighbours) if parent is None else place_children(neighbours, parent, group, groups)
+    return fill_tiles(places, neighbours)
+
+
+def place_rows(neighbours: Tensor) -> Places:
+    """The rows of a table themselves, sorted by which taps they have."""
+    bits, order = _sorted_by_taps(neighbours)
+    count = len(order)
+    tiles = -(-count // TILE)
+    rows = torch.nn.functional.pad(order.int(), (0, tiles * TILE - count), value=-1)
+    return Places(rows, rows.clamp(min=0), bits, torch.zeros(tiles, dtype=torch.int32, device=rows.device), 1, count)
+
+
+def place_children(neighbours: Tensor, parent: Tensor, group: Tensor, groups: int) -> Places:
+    """Children of a table's rows, first by group, then by the taps of their parents.
+
+    Only the parents are sorted, a fraction of the children; a table of (group, parent) says who has a child there.
+
+    Args:
+        parent: int64 `[N]`, the input row that each output row stands for.
+        group: int64 `[N]` in 0..groups-1; a parent has at most one child in each.
+    """
+    bits, order = _sorted_by_taps(neighbours)
+    count, device = len(parent), parent.device
+    child = torch.full((len(bits) * groups,), -1, dtype=torch.int32, device=device)
+    child[parent * groups + group] = torch.arange(count, dtype=torch.int32, device=device)
+    child = child[order * groups + torch.arange(groups, device=device)[:, None]]
+    exists = child >= 0
+    tiles_of = (exists.sum(1) + TILE - 1) // TILE
+    ends = tiles_of.cumsum(0)
+    tiles = -(-count // TILE) + groups - 1  # every group may leave its last tile partly empty
+    place = exists.cumsum(1, dtype=torch.int32) + ((ends - tiles_of) * TILE - 1)[:, None]
+    # what does not exist is written behind the end, to many places, because writes to a single one would queue up
+    nowhere = tiles * TILE + torch.arange(len(bits), device=device) % _NOWHERE
+    place = torch.where(exists, place, nowhere).view(-1)
+    rows = torch.full((tiles * TILE + _NOWHERE,), -1, dtype=torch.int32, device=device)
+    source = torch.zeros_like(rows)
+    rows[place] = child.view(-1)
+    source[place] = order.int().repeat(groups)
+    tile_group = torch.searchsorted(ends, torch.arange(tiles, device=device), right=True).clamp_(max=groups - 1).int()
+    return Places(rows[: tiles * TILE], source[: tiles * TILE], bits, tile_group, groups, count)
+
+
+def fill_tiles(places: Places, neighbours: Tensor) -> TapOrder:
+    """The order in which those places are convolved."""
+    by_tap = neighbours.t().contiguous()
+    has = torch.where(places.rows >= 0, places.bits[places.source], 0)
+    make = _kernels().tiles if has_kernel(by_tap) else make_tiles
+    sources, taps, active = make(by_tap, places.rows, places.source, has, TILE)
+    return TapOrder(places.rows, sources, taps, active, places.group, places.groups, places.count)
+
+
+def _sorted_by_taps(neighbours: Tensor) -> tuple[Tensor, Tensor]:
+    """Taps of each row, int32 `[M]`, and the rows in that order, int64 `[M]`."""
     by_tap = neighbours.t().contiguous()
     bits = _kernels().tap_bits(by_tap) if has_kernel(by_tap) else tap_bits(by_tap)
-    key = bits if parent is None else bits[parent]
-    if group is not None:
-        key = key | group.int() << TAPS
-    key, order = torch.sort(key, stable=True)
-    count, device = len(key), key.device
-    tiles = -(-count // TILE) + groups - 1  # every group may leave its last tile partly empty
-    place = torch.arange(count, device=device)
-    tile_group = torch.zeros(tiles, dtype=torch.int32, device=device)
-    if group is not None:
-        which = key >> TAPS
-        sizes = (which == torch.arange(groups, device=device)[:, None]).sum(1)
-        tiles_of = (sizes + TILE - 1) // TILE
-        skipped = (tiles_of.cumsum(0) - tiles_of) * TILE - (sizes.cumsum(0) - sizes)
-        place = place + skipped[which]
-        tile_group.scatter_(0, place // TILE, which.int())
-    rows = torch.full((tiles * TILE,), -1, dtype=torch.int32, device=device)
-    rows[place] = order.int()
-    has = torch.zeros(tiles * TILE, dtype=torch.int32, device=device)
-    has[place] = (key & ((1 << TAPS) - 1)).int()
-    source = rows.clamp(min=0).long()
-    source = source if parent is None else parent[source]
-    make = _kernels().tiles if has_kernel(by_tap) else make_tiles
-    sources, taps, active = make(by_tap, rows, source, has, TILE)
-    return TapOrder(rows, sources, taps, active, tile_group, groups, count)
+    return bits, torch.sort(bits, stable=True).indices
 
 
 def tap_bits(by_tap: Tensor) -> Tensor:
@@ -97,7 +149,7 @@ def make_tiles(by_tap: Tensor, rows: Tensor, source: Tensor, has: Tensor, tile: 
     Args:
         by_tap: int32 `[27, M]`.
         rows: int32 `[T * tile]`, -1 for empty places.
-        source: int64 `[T * tile]`, input row of each place; anything for empty ones.
+        source: int32 `[T * tile]`, input row of each place; anything for empty ones.
         has: int32 `[T * tile]`, taps of each place, 0 for empty ones.
     """
     has, source = has.view(-1, tile), source.view(-1, tile)

@@ -28,7 +28,7 @@ def tiles(by_tap: Tensor, rows: Tensor, source: Tensor, has: Tensor, tile: int) 
     Args:
         by_tap: int32 `[27, M]`, contiguous.
         rows: int32 `[T * tile]`, -1 for empty places.
-        source: int64 `[T * tile]`, input row of each place; anything for empty ones.
+        source: int32 `[T * tile]`, input row of each place; anything for empty ones.
         has: int32 `[T * tile]`, taps of each place, 0 for empty ones.
     """
     count = len(rows) // tile

@@ -89,7 +89,11 @@ class DinoV3FeatureExtractor(nn.Module):
         """Inverse of `checkpoint_state`; `source` names the file in the error about a missing or unexpected name."""
         own = {self._public_name(name): name for name in self.backbone.state_dict()}
         check_names(own.keys() - state.keys(), state.keys() - own.keys(), source)
-        self.backbone.load_state_dict({own[name]: value for name, value in state.items()})
+        self.backbone.load_state_dict({own[name]: value.float() for name, value in state.items()}, assign=True)
+
+    def recompute_positions(self) -> None:
+        """Make the frequencies of the positions, which no checkpoint carries, where weights have been put in place."""
+        self.backbone.rope_embeddings = type(self.backbone.rope_embeddings)(self.backbone.config)
 
     @staticmethod
     def _public_name(name: str) -> str:
@@ -117,8 +121,10 @@ def load_image_encoder(folder: str | Path, image_size: int = 512, device: torch.
             f"The image encoder in {folder} is of type {config['model_type']!r}.",
             "A DINOv3 vision transformer (dinov3_vit) is needed.",
         )
-    encoder = DinoV3FeatureExtractor(config, image_size)
-    encoder.load_checkpoint_state(read_weights(weights_path), str(weights_path))
+    with torch.device("meta"):  # random initial values, which the weights replace, would take four seconds
+        encoder = DinoV3FeatureExtractor(config, image_size)
+    encoder.load_checkpoint_state(read_weights(weights_path, device), str(weights_path))
+    encoder.recompute_positions()
     return encoder.to(device).eval().requires_grad_(False)
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -27,7 +27,7 @@ BUDGET_VARIABLE = "GENESIS_VRAM_BUDGET"
 MARGIN = 600 << 20  # of free memory that is left to others: the desktop, the driver, what Blender draws with
 OVERHEAD = 250 << 20  # workspaces of matrix and attention libraries, fragments
 CELLS_PER_SQUARE = 7.0  # cells of a surface on a grid of side g, over g * g; 5.9 and 6.0 were measured, a fern has more
-BAKE_BYTES_PER_VOXEL = 640  # of mesh and bake; 4.17 GB were measured for 6.72M voxels
+BAKE_BYTES_PER_VOXEL = 770  # of mesh and bake; 4.15 and 5.15 GB were measured for 6.72M voxels
 VOXELS_PER_CELL = 257.0  # of four subdivisions, measured
 OUT_OF_MEMORY_NOTE = "The GPU's memory ran out; going on with less of it, more slowly."
 _UNITS = {"": 1e9, "GB": 1e9, "G": 1e9, "GIB": 2**30, "MB": 1e6, "M": 1e6, "MIB": 2**20}
@@ -67,11 +67,13 @@ class Work:
         tokens: rows of a flow network, or latent cells of a decoder.
         context: image tokens.
         passes: of guidance, done in one batch.
+        coordinates_only: a decoder says which voxels there are and makes no features of the finest level.
     """
 
     tokens: int = 0
     context: int = 0
     passes: int = 1
+    coordinates_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,7 @@ class MemoryPlan:
 
     def __init__(self, networks: Mapping[str, Network], budget: int | None) -> None:
         self._networks, self.budget = dict(networks), budget
+        self._staying = set(networks)
         self.floor = 0  # rungs below are barred
         self._last = 0  # the rung that was chosen last
 
@@ -125,6 +128,10 @@ class MemoryPlan:
     def network(self, role: str) -> Network:
         """What counts about a role's network."""
         return self._networks[role]
+
+    def expect(self, roles: Iterable[str]) -> None:
+        """Which networks there will be on the device where all of them stay; until told, every one of the model's."""
+        self._staying = set(roles)
 
     def add(self, role: str, network: Network) -> None:
         """Another network that may be used; it counts only while it is."""
@@ -141,8 +148,8 @@ class MemoryPlan:
 
     def predict(self, role: str, rung: Rung, work: Work) -> int:
         """Bytes at the widest moment of that use."""
-        named = [item for name, item in self._networks.items() if name != role and " " not in name]
-        others = sum(item.weights for item in named) if rung.resident else 0
+        staying = [item for name, item in self._networks.items() if name in self._staying and name != role]
+        others = sum(item.weights for item in staying) if rung.resident else 0
         return OVERHEAD + others + self._networks[role].peak(rung, work)
 
     def step_down(self) -> bool:
@@ -247,9 +254,9 @@ def _flow_weights(network: Network, rung: Rung) -> int:
 def _flow_work(args: Mapping[str, Any], rung: Rung, work: Work) -> int:
     c, hidden, blocks = _widths(args)
     rows = work.tokens * work.passes
-    # the MLP's hidden values and eight streams: old and new, branches, norms, output (41 KB a token; measured 36 to 41). Angles
-    # are float32 of D values
-    values = 2 * (8 * c + hidden) + 4 * 128
+    # the MLP's hidden values and eight streams: old and new, branches, norms, output (41 KB a token; measured 36 to 41); two
+    # more that both passes of guidance share. Angles are float32 of D values
+    values = 2 * ((10 if rung.keep_context and work.passes == 1 else 8) * c + hidden) + 4 * 128
     context = 2 * 2 * c * work.context * (blocks if rung.keep_context else 1)
     return rows * values + context
 
@@ -263,13 +270,15 @@ def _decoder_work(args: Mapping[str, Any], rung: Rung, work: Work) -> int:
     widths, levels = args["model_channels"], len(args["up_block_type"])
     fine = work.tokens * VOXELS_PER_CELL ** (levels / 4)
     features, tables = 2 * widths[-2], 2 * 27 * 4  # of a voxel before the last up block
+    if work.coordinates_only:
+        return int(1.2 * fine / 4 * (features + tables) + fine * 60)  # 60: children, parents, coordinates
     finest = 2 * 2 * widths[-1] + 27 * 4 + 28
-    shape = 0 if args.get("pred_subdiv", True) else int(fine * (78 if rung.tiles == 1 else 54))  # what waits for its colours
+    shape = 0 if args.get("pred_subdiv", True) else int(fine * (86 if rung.tiles == 1 else 54))  # what waits for its colours
     if rung.tiles == 1:
         return shape + int(1.2 * fine / 4 * (features + tables) + fine * finest)  # levels above add a fifth
     share = min(1.0, 1.3 / rung.tiles + 0.02)  # of a tile, which overlaps the next ones a little
     part = fine / 4 * (features + tables) + fine * (finest + 27 * 4)  # with the table once more, as the kernel reads it
-    return shape + int(1.2 * fine / 4 * features + share * part + fine * 64)  # 64: the rows that are finished already
+    return shape + int(1.2 * fine / 4 * features + share * part + fine * 90)  # 90: the rows that are finished already, and together
 
 
 def _widths(args: Mapping[str, Any]) -> tuple[int, int, int]:

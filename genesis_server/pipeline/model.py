@@ -195,8 +195,10 @@ class Model:
         """
         if self.device.type != "cuda" or SHAPE_DECODER not in self._architectures:
             return 0
-        peak = self.memory.require(self._uses(plan), f"{plan.type}", lambda: self._smaller(plan))
-        if not all(self.memory.rung(role, work).resident for role, work in self._uses(plan).items()):
+        uses = self._uses(plan)
+        self.memory.expect({*uses, ENCODER, STRUCTURE_DECODER, *self._loaded})
+        peak = self.memory.require(uses, f"{plan.type}", lambda: self._smaller(plan))
+        if not all(self.memory.rung(role, work).resident for role, work in uses.items()):
             self.memory.floor = max(self.memory.floor, 1)  # networks that would have to go again need not stay first
         return peak
 

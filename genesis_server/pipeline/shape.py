@@ -88,5 +88,5 @@ def _sample_pass(
 
 
 def _upsampled(model: Model, coords: Tensor, feats: Tensor, ratio: int) -> Tensor:
-    with model.use(SHAPE_DECODER, Work(len(coords))) as used, torch.inference_mode():
+    with model.use(SHAPE_DECODER, Work(len(coords), coordinates_only=True)) as used, torch.inference_mode():
         return used.network.upsample(SparseTensor(feats, coords), ratio.bit_length() - 1)

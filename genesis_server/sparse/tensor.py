@@ -21,7 +21,7 @@ from torch import Tensor
 from genesis_server.protocol.errors import ErrorCode, GenesisError
 from native_ext.fast import infers_with_kernel
 from native_ext.neighbours import neighbour_table
-from native_ext.tap_order import TapOrder, order_by_taps
+from native_ext.tap_order import Places, TapOrder, fill_tiles, order_by_taps, place_children
 
 # Rows up to which a level keeps a sorted copy of its neighbour table (at this size, 226 MB). The finest levels have few and
 # narrow convolutions: sorting them costs as much as it saves.
@@ -49,7 +49,7 @@ class Level:
         self.sorts = True  # whether sorted copies of its tables may be made and kept
         self.known_neighbours: Tensor | None = None  # the table, once something has asked for it
         self._neighbour_source = neighbours or partial(neighbour_table, self.coords)
-        self._child_order: tuple[Refinement, TapOrder] | None = None
+        self._child_order: tuple[Refinement, Places, TapOrder | None] | None = None
         self._derived: dict[Hashable, Any] = {}
 
     @cached_property
@@ -91,14 +91,19 @@ class Level:
     def child_order(self, refinement: Refinement) -> TapOrder:
         """Rows of `refinement.fine` as children of this level's, for a convolution that computes no other.
 
-        Kept for a second network unless there are too many: those of the finest level would be the largest tensor of all.
+        Where they go is kept for a second network; the order itself only where it is small, because that of the finest level
+        would be the largest tensor of all.
         """
-        kept = self._child_order
-        if kept is not None and kept[0] is refinement:
-            return kept[1]
-        order = order_by_taps(self.neighbours, refinement.parent, refinement.child, 8)
-        if refinement.fine.sorts and len(refinement.parent) <= _ORDERED_MAX:
-            self._child_order = (refinement, order)
+        if self._child_order is None or self._child_order[0] is not refinement:
+            places = place_children(self.neighbours, refinement.parent, refinement.child, 8)
+            self._child_order = (refinement, places, None)
+        _, places, order = self._child_order
+        if order is None:
+            order = fill_tiles(places, self.neighbours)
+            if not refinement.fine.sorts:
+                self._child_order = None
+            elif places.count <= _ORDERED_MAX:
+                self._child_order = (refinement, places, order)
         return order
 
     def derived(self, key: Hashable, make: Callable[[], Any]) -> Any:
