@@ -93,5 +93,11 @@ def _fits(h: Tensor, up: nn.Linear) -> bool:
 
 @cache
 def _shared_of(device: torch.device) -> int:
-    """Of a multiprocessor, for one program; the interpreter has no limit."""
-    return torch.cuda.get_device_properties(device).shared_memory_per_block_optin if device.type == "cuda" else 1 << 30
+    """Of a multiprocessor, for one program; the interpreter has no limit.
+
+    None before Ampere: Triton does not use the matrix unit of those devices, and the products of the reference do.
+    """
+    if device.type != "cuda":
+        return 1 << 30
+    known = torch.cuda.get_device_properties(device)
+    return known.shared_memory_per_block_optin if known.major >= 8 else 0

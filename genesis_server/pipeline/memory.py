@@ -278,7 +278,9 @@ def _decoder_work(args: Mapping[str, Any], rung: Rung, work: Work) -> int:
         return shape + int(1.2 * fine / 4 * (features + tables) + fine * finest)  # levels above add a fifth
     share = min(1.0, 1.3 / rung.tiles + 0.02)  # of a tile, which overlaps the next ones a little
     part = fine / 4 * (features + tables) + fine * (finest + 27 * 4)  # with the table once more, as the kernel reads it
-    return shape + int(1.2 * fine / 4 * features + share * part + fine * 90)  # 90: the rows that are finished already, and together
+    return shape + int(
+        1.2 * fine / 4 * features + share * part + fine * 90
+    )  # 90: the rows that are finished already, and together
 
 
 def _widths(args: Mapping[str, Any]) -> tuple[int, int, int]:

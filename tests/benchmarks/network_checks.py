@@ -18,9 +18,13 @@ from native_ext.child_skip import add_child_skip_
 from native_ext.fast import plain
 from native_ext.neighbours import neighbour_table, refine_neighbours
 from native_ext.row_mlp import add_row_mlp_
+from native_ext.row_mlp import tiling_for as tiling_of_rows
 from native_ext.submanifold_conv import _Reference
 from native_ext.tap_order import order_by_taps
+from native_ext.tilings import tiling_for
 from tests.benchmarks.network_bench import Bench, random_network, relative, seed_everything
+
+ARCHITECTURES = ((7, 5), (8, 0), (8, 6), (9, 0), (10, 0), (12, 0))
 
 
 def check(bench: Bench, quick: bool = False) -> bool:
@@ -57,6 +61,7 @@ def check(bench: Bench, quick: bool = False) -> bool:
         guarded(lambda dtype=dtype, limit=limit: _check_skip(bench, dtype, limit, compare))
         guarded(lambda dtype=dtype, limit=limit: _check_convolution(bench, dtype, limit, compare))
         guarded(lambda dtype=dtype, limit=limit: _check_decoders(bench, dtype, limit, compare))
+    guarded(lambda: _check_tilings(bench, compare))
     return good
 
 
@@ -198,6 +203,34 @@ def _check_convolution(bench: Bench, dtype: torch.dtype, limit: float, compare: 
             slow = slow.view(-1, co // 8)[parent * 8 + child]
             fast = convolve(feats, weight, bias, order_by_taps(table, parent, child, 8))
             compare(f"  only some children {name}", fast, slow, limit)
+
+
+def _check_tilings(bench: Bench, compare: Callable[..., None]) -> None:
+    """The tiles that other architectures get, on this one."""
+    from native_ext import row_mlp_triton
+    from native_ext.submanifold_conv_triton import convolve
+
+    seed_everything()
+    side, width = (6, 64) if bench.tiny else (24, 256)
+    cells = torch.nn.functional.pad((torch.rand(side, side, side, device=bench.device) < 0.3).nonzero(), (1, 0)).int()
+    order = order_by_taps(neighbour_table(cells))
+    feats = torch.randn(len(cells), width, device=bench.device, dtype=torch.float16)
+    weight = torch.randn(width, 27, width, device=bench.device, dtype=torch.float16) / (27 * width) ** 0.5
+    slow = _Reference.convolve(feats, weight, None, neighbour_table(cells))
+    for tiling in sorted({tiling_for(known, torch.float16, width, width) for known in ARCHITECTURES}):
+        compare(f"convolution in tiles of {tuple(tiling)}", convolve(feats, weight, None, order, tiling), slow, 3e-3)
+    for channels in (64,) if bench.tiny else (64, 128, 256):
+        affine = nn.LayerNorm(channels, eps=1e-6, device=bench.device)
+        up, down = (
+            nn.Linear(ci, co, device=bench.device, dtype=torch.float16)
+            for ci, co in ((channels, 4 * channels), (4 * channels, channels))
+        )
+        h, x = torch.randn(2, 333, channels, device=bench.device, dtype=torch.float16)
+        with plain():
+            slow = add_row_mlp_(h.clone(), x, affine, up, down) - x
+        for tiling in sorted({tiling_of_rows(channels, kib << 10) for kib in (99, 163, 227)} - {None}):
+            fast = row_mlp_triton.add_row_mlp_(h.clone(), x, affine, up, down, tiling) - x
+            compare(f"row mlp {channels} in tiles of {tuple(tiling)}", fast, slow, 3e-3)
 
 
 def _check_decoders(bench: Bench, dtype: torch.dtype, limit: float, compare: Callable[..., None]) -> None:
