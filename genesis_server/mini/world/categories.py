@@ -1,17 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Twelve equally likely slots of the world and how they are turned towards the camera (docs/spec/mini.md 1)."""
+"""Twelve equally likely slots of the world and how they are turned towards the camera (docs/spec/mini.md 1).
+
+A share of training objects comes from ten further slots: slender things, and fruit.
+"""
 
 import warp as wp
 
 from .launch import OPTIONS
 from .movers import animal, car, robot
+from .orchard import fruit
 from .scenery import gate, house, plant_or_rocket
-from .sketch import Sketch, chance
+from .sketch import Sketch, chance, choose
+from .slender import cage, finish, framed_chair, framed_table, grid_work, on_wheels, rocking, stand, twigs
 from .things import assemble, emblem, furniture, letter, stack, vessel
 
 wp.set_module_options(OPTIONS)
 
 CATEGORIES = wp.constant(12)
+FURTHER = wp.constant(10)
 
 
 @wp.func
@@ -46,15 +52,44 @@ def draw(o: Sketch, category: int):
         car(o)
     elif category == 10:
         robot(o)
-    else:
+    elif category == 11:
         animal(o)
+    elif category == 20:
+        fruit(o)
+    elif category == 21:
+        twigs(o)
+    else:
+        finish(o)
+        if category < 14:
+            framed_chair(o)
+        elif category == 14:
+            framed_table(o)
+        elif category == 15:
+            stand(o)
+        elif category == 16:
+            cage(o)
+        elif category == 17:
+            on_wheels(o)
+        elif category == 18:
+            grid_work(o)
+        else:
+            rocking(o)
+
+
+@wp.func
+def slot(o: Sketch, further: float) -> int:
+    """Number of a slot; a further one in this share of cases."""
+    category = choose(o, CATEGORIES)
+    if further > 0.0 and chance(o, further):
+        category = CATEGORIES + choose(o, FURTHER)
+    return category
 
 
 @wp.func
 def quarter_turns(o: Sketch, category: int) -> bool:
-    """Cars, robots, animals and half of the furniture are seen from all four sides."""
-    if category >= 9:
+    """Cars, robots, animals, rocking toys and half of the furniture are seen from all four sides."""
+    if (category >= 9 and category < 12) or category == 19:
         return True
-    if category == 6:
+    if category == 6 or category > 11:
         return chance(o, 0.5)
     return False

@@ -15,7 +15,7 @@ import warp as wp
 
 from . import frame as framing
 from . import material, sdf
-from .categories import CATEGORIES, draw, quarter_turns
+from .categories import draw, quarter_turns, slot
 from .launch import OPTIONS, launch
 from .render import LIGHT_WIDTH
 from .sketch import Sketch, choose, mix_paints, uniform
@@ -25,6 +25,7 @@ wp.set_module_options({**OPTIONS, "optimization_level": 1})  # long code that ru
 ATTEMPTS = 8  # one draw in thirty is refused, so the last attempt is practically never reached
 # occupied cells of 16^3: the estimate misses at most 1 %, so these keep the true count between 200 and 1400
 FEWEST, MOST = 215, 1350
+FEWEST_FURTHER = 90  # where slender things are among them, of which the estimate sees little
 SEEDS = 1 << 31
 
 
@@ -78,7 +79,9 @@ def place(o: Sketch, category: int, rotation: wp.array2d(dtype=float), radius: w
         if int(o.primitives[b, i, sdf.SLOT_OPERATOR]) == sdf.UNION:
             k = sdf.SLOT_POSITION
             p = wp.vec3(o.primitives[b, i, k], o.primitives[b, i, k + 1], o.primitives[b, i, k + 2])
-            reach = wp.max(reach, wp.length(p) + o.primitives[b, i, sdf.SLOT_BOUND] + o.primitives[b, i, sdf.SLOT_BLEND])
+            rest = 0.5 * wp.max(o.primitives[b, i, sdf.SLOT_ROW] - 1.0, 0.0) * o.primitives[b, i, sdf.SLOT_STEP]
+            rest += o.primitives[b, i, sdf.SLOT_BOUND] + o.primitives[b, i, sdf.SLOT_BLEND]
+            reach = wp.max(reach, wp.length(p) + rest)
     radius[b] = reach
 
 
@@ -102,6 +105,7 @@ def draw_kernel(
     seed: int,
     numbers: wp.array(dtype=wp.int64),
     attempt: int,
+    further: float,
     random: wp.array(dtype=int),
     used: wp.array(dtype=int),
     primitives: wp.array3d(dtype=float),
@@ -120,13 +124,13 @@ def draw_kernel(
     o.used = used
     o.row = row
     mix_paints(o)
-    category = choose(o, CATEGORIES)
+    category = slot(o, further)
     draw(o, category)
     place(o, category, rotation, radius)
     illuminate(o, light)
 
 
-def attempt_objects(seed: int, numbers: torch.Tensor, attempt: int) -> tuple[Objects, torch.Tensor]:
+def attempt_objects(seed: int, numbers: torch.Tensor, attempt: int, further: float = 0.0) -> tuple[Objects, torch.Tensor]:
     """One attempt at the objects `numbers` (int64 [B]); also bool [B], whether each is acceptable."""
     batch, device = len(numbers), numbers.device
     empty = torch.zeros((batch,), device=device)
@@ -137,12 +141,12 @@ def attempt_objects(seed: int, numbers: torch.Tensor, attempt: int) -> tuple[Obj
     state = torch.zeros((batch,), dtype=torch.int32, device=device)
     used = torch.zeros_like(state)
     outputs = (state, used, primitives, materials, rotation, radius, light)
-    launch(draw_kernel, batch, (seed, numbers, attempt, *outputs))
+    launch(draw_kernel, batch, (seed, numbers, attempt, further, *outputs))
     frame = framing.fit(primitives, rotation.view(batch, 3, 3), radius)
     occupied = torch.zeros_like(state)
     launch(framing.count_kernel, (batch, 16, 16, 16), (primitives, frame, occupied))
     reach = framing.measure(primitives, frame)[:, 4:].amax(dim=1)
-    good = (occupied >= FEWEST) & (occupied <= MOST) & (reach < framing.WALL)
+    good = (occupied >= (FEWEST if further == 0 else FEWEST_FURTHER)) & (occupied <= MOST) & (reach < framing.WALL)
     return Objects(primitives, materials, frame, light, rotation.view(batch, 3, 3), radius), good
 
 
@@ -158,15 +162,15 @@ def turned(objects: Objects, turn: torch.Tensor) -> Objects:
     return replace(objects, frame=framing.fit(objects.primitives, pose, objects.radius), pose=pose)
 
 
-def generate(device: torch.device, seed: int, start: int, count: int) -> Objects:
-    """Objects start .. start + count - 1 of `seed`, each redrawn until it is acceptable."""
+def generate(device: torch.device, seed: int, start: int, count: int, further: float = 0.0) -> Objects:
+    """Objects start .. start + count - 1 of `seed`, each redrawn until it is acceptable; a share from the further slots."""
     numbers = torch.arange(start, start + count, device=device)
-    objects, good = attempt_objects(seed % SEEDS, numbers, 0)
+    objects, good = attempt_objects(seed % SEEDS, numbers, 0, further)
     for attempt in range(1, ATTEMPTS):
         bad = (~good).nonzero()[:, 0]
         if len(bad) == 0:
             break
-        again, fine = attempt_objects(seed % SEEDS, numbers[bad].contiguous(), attempt)
+        again, fine = attempt_objects(seed % SEEDS, numbers[bad].contiguous(), attempt, further)
         for field in fields(Objects):
             getattr(objects, field.name)[bad] = getattr(again, field.name)
         good[bad] = fine

@@ -6,7 +6,7 @@ An object is a list of rows of 32 floats (`SLOT_*` below). Distances are negativ
 than the true distance, so that marching and block culling are safe. A primitive whose bounding ball cannot change the
 result is skipped, which leaves the value exactly the same and makes most evaluations cheap.
 
-Flat kinds (prism, star, blob, arc) are drawn in the local x-z plane and extruded along y, so they face the camera.
+Flat kinds (prism, star, blob, arc, spokes, lattice) are drawn in the local x-z plane and extruded along y, so they face the camera.
 """
 
 import torch
@@ -31,6 +31,9 @@ SLOT_MIRROR_Y = wp.constant(25)
 SLOT_REPEAT = wp.constant(26)  # copies around the z axis
 SLOT_BOUND = wp.constant(27)  # radius of the ball around the local origin that holds the primitive
 SLOT_SAFETY = wp.constant(28)  # factor that makes an approximate distance a lower bound
+SLOT_ROW = wp.constant(29)  # copies in a row around the position
+SLOT_STEP = wp.constant(30)  # from copy to copy
+SLOT_AXIS = wp.constant(31)  # of the row: 0 x, 1 y, 2 z
 
 NOTHING = wp.constant(0)
 ELLIPSOID = wp.constant(1)  # radii x, y, z
@@ -42,6 +45,8 @@ LATHE = wp.constant(6)  # six radii from bottom to top, half height, wall (0: so
 PRISM = wp.constant(7)  # trapezoid: half width at -h, at +h, half height, half depth, rounding
 STAR = wp.constant(8)  # radius, points, sharpness 2 (polygon) to points (needles), half depth, rounding
 BLOB = wp.constant(9)  # radius, amplitudes of the waves 2, 3, 5, phase, half depth, rounding
+SPOKES = wp.constant(10)  # first and last distance from the hub, rod radius, rods, angle between them, depth of the hub along -z
+LATTICE = wp.constant(11)  # half width, half height, mesh along x and z (0: no rods), rod radius, round (1) or square (0)
 
 UNION = wp.constant(0)
 CUT = wp.constant(1)
@@ -169,6 +174,47 @@ def blob(x: float, z: float, radius: float, a2: float, a3: float, a5: float, pha
 
 
 @wp.func
+def spokes(p: wp.vec3, first: float, last: float, rod: float, count: float, step: float, hub: float) -> float:
+    """Exact distance to rods like rays in the x-z plane, `count` of them around +z; the hub is at (0, 0, -hub)."""
+    z = p[2] + hub
+    angle = wp.atan2(p[0], z)
+    half = 0.5 * (count - 1.0)
+    number = wp.floor(angle / step + half + 0.5)
+    if count * step < 6.28:
+        number = wp.clamp(number, 0.0, count - 1.0)
+    angle = angle - step * (number - half)
+    rho = wp.sqrt(p[0] * p[0] + z * z)
+    along = rho * wp.cos(angle)
+    beyond = along - wp.clamp(along, first, last)
+    across = rho * wp.sin(angle)
+    return wp.sqrt(beyond * beyond + across * across + p[1] * p[1]) - rod
+
+
+@wp.func
+def rods(x: float, y: float, z: float, half: float, reach: float, step: float) -> float:
+    """Distance to the lines along z, |z| < reach, at the multiples x of `step` up to half."""
+    number = wp.floor(half / step + 0.001)
+    u = x - step * wp.clamp(wp.floor(x / step + 0.5), -number, number)
+    v = wp.max(wp.abs(z) - reach, 0.0)
+    return wp.sqrt(u * u + v * v + y * y)
+
+
+@wp.func
+def lattice(p: wp.vec3, w: float, h: float, step_x: float, step_z: float, rod: float, disc: float) -> float:
+    """Distance to crossing rods in the x-z plane; with `disc` 1 only what lies in the ellipse of radii w and h."""
+    d = float(FAR)
+    if step_x > 0.0:
+        d = rods(p[0], p[1], p[2], w, h, step_x)
+    if step_z > 0.0:
+        d = wp.min(d, rods(p[2], p[1], p[0], h, w, step_z))
+    d -= rod
+    if disc > 0.0:
+        gauge = wp.sqrt(p[0] * p[0] / (w * w) + p[2] * p[2] / (h * h))
+        d = wp.max(d, (gauge - 1.0) * wp.min(w, h))
+    return d
+
+
+@wp.func
 def extrude(flat: float, y: float, half: float, rounding: float) -> float:
     """Distance to a flat shape of half depth `half`, its rim rounded."""
     u = flat + rounding
@@ -204,13 +250,20 @@ def primitive(primitives: wp.array3d(dtype=float), b: int, i: int, kind: int, p:
     if kind == STAR:
         return extrude(star(p[0], p[2], a0, a1, a2), p[1], a3, a4)
     a5 = primitives[b, i, SLOT_PARAMETERS + 5]
+    if kind == SPOKES:
+        return spokes(p, a0, a1, a2, a3, a4, a5)
+    if kind == LATTICE:
+        return lattice(p, a0, a1, a2, a3, a4, a5)
     a6 = primitives[b, i, SLOT_PARAMETERS + 6]
     return extrude(safety * blob(p[0], p[2], a0, a1, a2, a3, a4), p[1], a5, a6)
 
 
 @wp.func
 def localise(primitives: wp.array3d(dtype=float), b: int, i: int, point: wp.vec3) -> wp.vec3:
-    """Object point to local point: mirror folds, mirrored n-fold repetition about z, shift, rotation."""
+    """Object point to local point: mirror folds, mirrored n-fold repetition about z, shift, row, rotation.
+
+    A row shows the copy whose place is nearest, so what stands in it must be symmetric along it.
+    """
     x = point[0]
     y = point[1]
     if primitives[b, i, SLOT_MIRROR_X] > 0.0:
@@ -228,6 +281,16 @@ def localise(primitives: wp.array3d(dtype=float), b: int, i: int, point: wp.vec3
     x = x - primitives[b, i, SLOT_POSITION]
     y = y - primitives[b, i, SLOT_POSITION + 1]
     z = point[2] - primitives[b, i, SLOT_POSITION + 2]
+    row = primitives[b, i, SLOT_ROW]
+    if row > 1.0:
+        step = primitives[b, i, SLOT_STEP]
+        axis = int(primitives[b, i, SLOT_AXIS])
+        along = wp.where(axis == 0, x, wp.where(axis == 1, y, z))
+        half = 0.5 * (row - 1.0)
+        move = step * (wp.clamp(wp.floor(along / step + half + 0.5), 0.0, row - 1.0) - half)
+        x = wp.where(axis == 0, x - move, x)
+        y = wp.where(axis == 1, y - move, y)
+        z = wp.where(axis == 2, z - move, z)
     r = SLOT_ROTATION
     return wp.vec3(
         primitives[b, i, r] * x + primitives[b, i, r + 1] * y + primitives[b, i, r + 2] * z,

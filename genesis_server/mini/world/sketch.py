@@ -195,6 +195,26 @@ def blob(o: Sketch, m: int, position: wp.vec3, radius: float, waves: wp.vec3, ph
 
 
 @wp.func
+def fan(o: Sketch, m: int, low: wp.vec3, length: float, first: float, rod: float, count: int, step: float):
+    """Rods like rays in the x-z plane around +z, from `first` away from their hub on; the middle one begins at `low`."""
+    half = 0.5 * float(count - 1) * step
+    across = (first + length) * wp.sin(wp.min(half, 1.5708))
+    bound = wp.where(half > 1.5, first + length + rod, wp.length(wp.vec2(across, 0.5 * length + first * half * half)) + rod)
+    hub = wp.where(half > 1.5, 0.0, first + 0.5 * length)
+    i = add(o, sdf.SPOKES, m, low + wp.vec3(0.0, 0.0, hub - first), bound)
+    put(o, i, 0, first, first + length, rod, float(count))
+    put(o, i, 4, step, hub, 0.0, 0.0)
+
+
+@wp.func
+def net(o: Sketch, m: int, position: wp.vec3, w: float, h: float, step_x: float, step_z: float, rod: float, disc: bool):
+    """Crossing rods in the x-z plane, within half sizes w and h; a step of 0 leaves out the rods of that direction."""
+    i = add(o, sdf.LATTICE, m, position, wp.length(wp.vec2(w, h)) + rod)
+    put(o, i, 0, w, h, step_x, step_z)
+    put(o, i, 4, rod, wp.where(disc, 1.0, 0.0), 0.0, 0.0)
+
+
+@wp.func
 def smooth(o: Sketch, blend: float):
     """Blend the last primitive with those before it."""
     o.primitives[o.row, last(o), sdf.SLOT_BLEND] = blend
@@ -218,6 +238,15 @@ def mirror(o: Sketch, x: bool, y: bool):
 def repeat(o: Sketch, copies: int):
     """Copies of the last primitive (standing at +x) around the z axis."""
     o.primitives[o.row, last(o), sdf.SLOT_REPEAT] = float(copies)
+
+
+@wp.func
+def row(o: Sketch, copies: int, step: float, axis: int):
+    """Copies of the last primitive, which is symmetric along the axis, in a row around its place."""
+    i = last(o)
+    o.primitives[o.row, i, sdf.SLOT_ROW] = float(copies)
+    o.primitives[o.row, i, sdf.SLOT_STEP] = step
+    o.primitives[o.row, i, sdf.SLOT_AXIS] = float(axis)
 
 
 @wp.func
