@@ -17,9 +17,6 @@ from genesis_server.networks.registry import build
 LATENT_CHANNELS = 8  # of every latent; 8 reconstructs slightly worse than 16 but samples slightly better
 UP_LEVELS = 3  # of the shape and texture autoencoders: one token is a block of 8^3 voxels
 ENCODER_WIDTH = 192
-# What the encoder sees behind an object. On the published black, dark things and the outlines of drawings vanish; hardly
-# anything has this green.
-GROUND = (0, 255, 0)
 
 # role in training -> file below ckpts/; the encoders of structure and texture serve training only and are not packaged
 STEMS = {
@@ -78,6 +75,7 @@ def image_encoder_config(sizes: Sizes) -> dict[str, Any]:
         "intermediate_size": 3 * ENCODER_WIDTH,
         "patch_size": 16,
         "image_size": sizes.picture,
+        "num_channels": 4,  # colours and alpha: on the published black, dark things and the outlines of drawings vanish
         "num_register_tokens": 4,
         "rope_theta": 100.0,
         "layer_norm_eps": 1e-5,

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measures a model on held-out objects of the world, through the functions users run (docs/spec/mini.md 7).
 
-    genesis mini evaluate [--objects 200] [--views 2] [--json]
+    genesis mini evaluate [--objects 200] [--views 2] [--slender] [--json]
 
 The objects come from a seed that training never uses. A picture goes through cut-out, image tokens, structure, shape,
 texture and decoding; the O-Voxel that comes out, and the surface extracted from it, are compared with the object's own.
@@ -103,7 +103,11 @@ class Truth:
 
 
 def evaluate(
-    model_id: str | Path, objects: int = 40, device: torch.device | str | None = None, views: int = 1
+    model_id: str | Path,
+    objects: int = 40,
+    device: torch.device | str | None = None,
+    views: int = 1,
+    slender: bool = False,
 ) -> dict[str, Any]:
     """Measure a model.
 
@@ -112,12 +116,13 @@ def evaluate(
         objects: how many held-out objects.
         views: pictures of each object, evenly around it; the first is the one that is compared.
         device: default the GPU where there is one.
+        slender: measure on held-out slender things and fruit (`World.further`) in place of the usual objects.
 
     Returns:
         {"objects", "failed" (nothing generated), "mean", "median", "each"}, measures by the names of `MEASURES`.
     """
     model = Model.load(str(model_id), device)
-    world = World(model.device, model.plan().resolution, model.config.image_size)
+    world = World(model.device, model.plan().resolution, model.config.image_size, further=float(slender))
     size = CHUNK[model.device.type]
     each: list[dict[str, float]] = []
     for start in range(0, objects, size):
@@ -343,11 +348,12 @@ def write_report(path: Path, report: dict[str, Any]) -> None:
 @click.option("--model", "model_id", default=MINI, show_default=True, help="Model id or folder.")
 @click.option("--objects", default=40, show_default=True, help="Held-out objects to measure on.")
 @click.option("--views", default=1, show_default=True, help="Pictures of each object, evenly around it.")
+@click.option("--slender", is_flag=True, help="On held-out things of rods, wires and slats, and fruit.")
 @click.option("--device", default=None, help="cuda or cpu; the GPU where there is one.")
 @click.option("--json", "as_json", is_flag=True, help="Print the whole report as JSON.")
-def main(model_id: str, objects: int, views: int, device: str | None, as_json: bool) -> None:
+def main(model_id: str, objects: int, views: int, slender: bool, device: str | None, as_json: bool) -> None:
     """Measure genesis-mini on held-out objects."""
-    report = evaluate(model_id, objects, device, views)
+    report = evaluate(model_id, objects, device, views, slender)
     click.echo(json.dumps(report) if as_json else format_table(report))
 
 

@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from genesis_server.mini.config import GROUND, STEMS, Sizes, image_encoder_config, network_config
+from genesis_server.mini.config import STEMS, Sizes, image_encoder_config, network_config
 
 PACKAGED = (
     "structure_decoder",
@@ -93,7 +93,6 @@ def pipeline_config(sizes: Sizes, normalisation: Mapping[str, Mapping[str, list[
                 "args": {
                     "model_name": "image_encoder",
                     "image_size": sizes.picture,
-                    "ground": list(GROUND),
                     "border": BORDER,
                     "turntable": True,
                 },

@@ -91,7 +91,7 @@ class _Pools:
     def _refresh(self) -> None:
         run, frozen = self.run, self.frozen
         objects = self.supply.objects(run.scaled(CHUNK))
-        picture, _ = self.supply.pictures(objects)
+        picture, _, _ = self.supply.pictures(objects)
         voxels = self.supply.world.voxels(objects)
         level = Level(voxels.coords)
         seconds = max(1, len(picture) // 4)

@@ -25,6 +25,7 @@ from genesis_server.mini.supply import (
     AUXILIARY_CHANNELS,
     CELLS,
     HELD_OUT_SEED,
+    OUTLINE_CELLS,
     Supply,
     picture_tensor,
     plain,
@@ -42,7 +43,7 @@ REFRESH_STEPS = 16  # a chunk of fresh objects costs about four steps
 MATRIX_RATE = 1.2e-3  # of Muon
 CALIBRATION_SEED = 880_001
 SHIFTS = tuple(0.5 * step for step in range(9))
-BATCH, POOL = 256, 65536
+BATCH, POOL = 256, 32768
 PAIRED, PAIRED_REFINED = 64, 128  # objects of a batch with a second picture, in the two phases of the flow
 
 
@@ -116,7 +117,7 @@ def train_structure_flow(run: Run, seconds: float) -> None:
     """Phase "structure_flow": image encoder, its auxiliary read-out and the structure flow together."""
     encoder = build_image_encoder(run.sizes).to(run.device).eval()  # training mode would jitter its positions
     flow = build_network("structure_flow", run.sizes).to(run.device)
-    head = nn.Linear(ENCODER_WIDTH, AUXILIARY_CHANNELS * CELLS**2).to(run.device)
+    head = nn.Linear(ENCODER_WIDTH, OUTLINE_CELLS**2 + (AUXILIARY_CHANNELS - 1) * CELLS**2).to(run.device)
     networks = {"image_encoder": encoder, "auxiliary": head, "structure_flow": flow}
     measure = _Measurement(run, {"image_encoder": copy.deepcopy(encoder), "structure_flow": copy.deepcopy(flow)})
     if run.compiled:
@@ -133,8 +134,8 @@ def train_structure_flow(run: Run, seconds: float) -> None:
             tokens = encoder(picture_tensor(pictures))
             first = tokens[: len(tokens) - len(paired["turn"])]
             guess = head(first[:, -(run.sizes.patches**2) :])
-            target = torch.cat([single["auxiliary"], paired["auxiliary"]])
-            auxiliary, parts = auxiliary_loss(guess.float(), target.float())
+            target, outline = (torch.cat([single[name], paired[name]]).float() for name in ("auxiliary", "outline"))
+            auxiliary, parts = auxiliary_loss(guess.float(), target, outline)
             velocity = partial(flow, cond=drop_condition(pair_tokens(first, tokens[len(first) :], paired["turn"])))
             loss = flow_loss(velocity, torch.cat([single["latent"], paired["latent"]]).float())
         training.step(loss + auxiliary, {"velocity": loss, **parts})
@@ -217,8 +218,8 @@ class _Pools:
     def _refresh(self) -> None:
         """A chunk of fresh objects and their mirror images, some of them with a second picture."""
         objects = self.supply.objects(self.run.scaled(CHUNK))
-        picture, auxiliary = self.supply.pictures(objects)
-        rows = {"picture": picture, "auxiliary": auxiliary, "occupancy": self.supply.occupancy(objects)}
+        picture, auxiliary, outline = self.supply.pictures(objects)
+        rows = {"picture": picture, "auxiliary": auxiliary, "outline": outline, "occupancy": self.supply.occupancy(objects)}
         count = max(1, round(self.share * len(picture)))
         second, turn = self.supply.views(take_rows(objects, slice(count)))
         self._add(self.single, {name: value[count:] for name, value in rows.items()})
@@ -229,7 +230,7 @@ class _Pools:
         with self.run.autocast():
             latent, _ = self.latent_encoder(rows.pop("occupancy").float().unsqueeze(1))
             if self.encoder is not None:
-                rows.pop("auxiliary")
+                del rows["auxiliary"], rows["outline"]
                 rows["tokens"] = self.encoder(picture_tensor(rows.pop("picture"))).to(torch.bfloat16)
                 if "second" in rows:
                     rows["second"] = self.encoder(picture_tensor(rows["second"])).to(torch.bfloat16)
@@ -276,24 +277,31 @@ def encoder_layers(encoder: nn.Module) -> nn.ModuleList:
     return backbone.layer if hasattr(backbone, "layer") else backbone.model.layer
 
 
-def auxiliary_loss(guess: Tensor, target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """Coverage by cross entropy, the rest by absolute error where the object covers the cell.
+def auxiliary_loss(guess: Tensor, target: Tensor, outline: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """The outline by cross entropy, the rest by absolute error where the object covers the cell.
 
     Args:
-        guess: `[B, P*P, 10*16]`, per patch the channels of its 4x4 cells.
+        guess: `[B, P*P, 64 + 9*16]`, per patch the outline in its 8x8 cells and the other channels in its 4x4 cells.
         target: `[B, 10, 4P, 4P]`.
+        outline: `[B, 1, 8P, 8P]`.
     """
-    patches = target.shape[-1] // CELLS
-    target = target.unflatten(-1, (patches, CELLS)).unflatten(-3, (patches, CELLS))  # B C Py cy Px cx
-    target = target.permute(0, 2, 4, 1, 3, 5).flatten(1, 2).flatten(-2)
-    guess = guess.unflatten(-1, (AUXILIARY_CHANNELS, CELLS**2))
-    cover = target[:, :, :1]
-    parts = {"alpha": F.binary_cross_entropy_with_logits(guess[:, :, :1], cover)}
+    edge, rest = guess[..., : OUTLINE_CELLS**2], guess[..., OUTLINE_CELLS**2 :].unflatten(-1, (-1, CELLS**2))
+    outline, target = _by_patch(outline, OUTLINE_CELLS)[:, :, 0], _by_patch(target, CELLS)
+    cover, target = target[:, :, :1], target[:, :, 1:]
+    parts = {"alpha": F.binary_cross_entropy_with_logits(edge, outline)}
     for name, channels in AUXILIARY.items():
         if name != "alpha":
-            error = (guess[:, :, channels] - target[:, :, channels]).abs().mean(2, keepdim=True)
+            chosen = slice(channels.start - 1, channels.stop - 1)
+            error = (rest[:, :, chosen] - target[:, :, chosen]).abs().mean(2, keepdim=True)
             parts[name] = (error * cover).sum() / cover.sum().clamp(min=1)
     return sum(parts.values()), parts
+
+
+def _by_patch(maps: Tensor, cells: int) -> Tensor:
+    """`[B, C, P cells, P cells]` to `[B, P*P, C, cells*cells]`."""
+    patches = maps.shape[-1] // cells
+    maps = maps.unflatten(-1, (patches, cells)).unflatten(-3, (patches, cells))  # B C Py cy Px cx
+    return maps.permute(0, 2, 4, 1, 3, 5).flatten(1, 2).flatten(-2)
 
 
 class _Measurement:

@@ -14,21 +14,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from genesis_server.mini.config import GROUND
 from genesis_server.mini.training import Run
 from genesis_server.mini.world import Objects, Pictures, World
-from genesis_server.pipeline.conditioning import COVERED, from_behind
+from genesis_server.pipeline.conditioning import from_behind
 from genesis_server.sparse.tensor import Level, SparseTensor
 
 HELD_OUT_SEED = 990_001
 CAMERA_DISTANCE = 0.5 / math.tan(math.radians(15))  # the camera looks along +y; docs/spec/mini.md 1
 DRAWN_AT_ONCE = 512
-SMOOTH_SHARE = 0.25  # of the pictures are anti-aliased, at three times the cost; the others have one ray per pixel
+FURTHER_SHARE = 0.45  # of the objects are slender things and fruit
+SMOOTH_SHARE = 0.5  # of the pictures are anti-aliased, as real ones are, at three times the cost; others have one ray per pixel
 # Pictures are not only the world's renderings: drawings have flat colours, photographs another exposure.
 FLAT_SHARE, EXPOSED_SHARE = 0.25, 0.4
 OUTLINE = 0.7  # of the flat ones have dark lines, one to five pixels wide, where the surface turns or ends
 GAMMA = 0.2  # exposure: v -> v^exp(u), u uniform within this
 CELLS = 4  # auxiliary targets per patch and axis
+OUTLINE_CELLS = 8  # of the outline, which slender things need at almost the voxels' size
 AUXILIARY = {"alpha": slice(0, 1), "albedo": slice(1, 4), "material": slice(4, 6), "normal": slice(6, 9), "depth": slice(9, 10)}
 AUXILIARY_CHANNELS = 10
 
@@ -50,7 +51,8 @@ class Supply:
     _ready: Objects | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
-        self.world = World(self.run.device, self.run.sizes.resolution, self.run.sizes.picture)
+        further = 0.0 if self.seed == HELD_OUT_SEED else FURTHER_SHARE
+        self.world = World(self.run.device, self.run.sizes.resolution, self.run.sizes.picture, further)
 
     def objects(self, count: int) -> Objects:
         """The next `count` objects. Many are drawn at once: fitting one to its frame takes as long as fitting hundreds."""
@@ -64,8 +66,9 @@ class Supply:
         """bool `[B, R, R, R]` of surface cells on the structure grid."""
         return self.world.occupancy(self.world.voxels(objects), self.run.sizes.structure_grid)
 
-    def pictures(self, objects: Objects) -> tuple[Tensor, Tensor]:
-        """uint8 `[B, 3, S, S]` pictures and float16 `[B, 10, 4P, 4P]` auxiliary targets (`AUXILIARY`), P patches a side.
+    def pictures(self, objects: Objects) -> tuple[Tensor, Tensor, Tensor]:
+        """uint8 `[B, 4, S, S]` pictures, float16 `[B, 10, 4P, 4P]` auxiliary targets (`AUXILIARY`), P patches a side, and the
+        float16 `[B, 1, 8P, 8P]` outline.
 
         Targets are means over their cell's covered part; depth and normals in model units.
         """
@@ -77,13 +80,14 @@ class Supply:
         cell = self.run.sizes.picture // (self.run.sizes.patches * CELLS)
         cover = F.avg_pool2d(alpha, cell)
         means = F.avg_pool2d(torch.where(alpha > 0, maps, 0.0) * alpha, cell) / cover.clamp(min=1e-3)
-        return varied(seen), torch.cat([cover, means], dim=1).half()
+        outline = F.avg_pool2d(alpha, self.run.sizes.picture // (self.run.sizes.patches * OUTLINE_CELLS))
+        return varied(seen), torch.cat([cover, means], dim=1).half(), outline.half()
 
     def views(self, objects: Objects) -> tuple[Tensor, Tensor, Tensor]:
         """A second picture of each object, half of them from behind (mirrored), the others from the left or the right.
 
         Returns:
-            uint8 `[B, 3, S, S]` and the turn that leads to it, float32 `[B]` radians (`World.turned`).
+            uint8 `[B, 4, S, S]` and the turn that leads to it, float32 `[B]` radians (`World.turned`).
         """
         # two or four pictures of a turntable; turns of any size were tried and learned too slowly to be of use
         quarters = torch.tensor([2.0, 2.0, 1.0, 3.0], device=objects.frame.device)
@@ -93,7 +97,7 @@ class Supply:
 
 
 def varied(seen: Pictures) -> Tensor:
-    """The renderings on their ground, uint8 `[B, 3, S, S]`, some as flat drawings, some with another exposure."""
+    """The renderings, uint8 `[B, 4, S, S]` as `plain` has them, some as flat drawings, some with another exposure."""
     rgb, alpha = _channels_first(seen.rgb), _channels_first(seen.alpha)
     draw = torch.rand(6, len(rgb), 1, 1, 1, device=rgb.device)
     jump = seen.normal - seen.normal.roll(1, 1), seen.normal - seen.normal.roll(1, 2)
@@ -105,19 +109,12 @@ def varied(seen: Pictures) -> Tensor:
     rgb = torch.where(draw[1] < FLAT_SHARE, flat, rgb)
     exponent = torch.exp(GAMMA * (2 * draw[2] - 1))
     rgb = torch.where(draw[3] < EXPOSED_SHARE, alpha * (rgb / alpha.clamp(min=1 / 255)).clamp(0, 1) ** exponent, rgb)
-    return on_ground(rgb, alpha)
-
-
-def on_ground(rgb: Tensor, alpha: Tensor) -> Tensor:
-    """Premultiplied `[B, 3, S, S]` with `[B, 1, S, S]`, 0..1, as `as_seen` has them, uint8."""
-    ground = torch.tensor(GROUND, device=rgb.device).view(3, 1, 1)
-    straight = (255 * rgb / alpha.clamp(min=COVERED)).clamp(0, 255)
-    return torch.where(alpha > COVERED, straight, ground).round().to(torch.uint8)
+    return (255 * torch.cat([rgb, alpha], dim=1)).clamp(0, 255).round().to(torch.uint8)
 
 
 def plain(seen: Pictures) -> Tensor:
-    """The renderings as they are on their ground, uint8 `[B, 3, S, S]`."""
-    return on_ground(_channels_first(seen.rgb), _channels_first(seen.alpha))
+    """The renderings as they are, colours multiplied by alpha and alpha, uint8 `[B, 4, S, S]`."""
+    return torch.cat([seen.rgb, seen.alpha[..., None]], dim=-1).permute(0, 3, 1, 2).contiguous()
 
 
 def take_rows(objects: Objects, rows: slice) -> Objects:
@@ -132,9 +129,9 @@ def _channels_first(image: Tensor) -> Tensor:
     return image.float() / 255 if image.dtype == torch.uint8 else image.float()
 
 
-def picture_tensor(rgb: Tensor) -> Tensor:
+def picture_tensor(pictures: Tensor) -> Tensor:
     """uint8 to the float32 0..1 that the image encoder takes."""
-    return rgb.float() / 255
+    return pictures.float() / 255
 
 
 def shape_input(voxels: Any, level: Level) -> tuple[SparseTensor, Tensor]:

@@ -4,7 +4,7 @@
 A phase lasts a given number of *seconds*; its learning rate follows the fraction of them that has passed, so that every
 phase ends decayed whatever the machine's speed. Files in the run folder:
 
-    <phase>.training.safetensors   parameters, moving averages, moments, time used: written every minute, removed at the end
+    <phase>.training.safetensors   parameters, moving averages, moments, time used: written twice a minute, removed at the end
     <phase>.log.jsonl              one JSON object per report
     <phase>.done.json              summaries of the phase's rounds; a phase that has one is not run again unless asked for
     <role>.safetensors             the moving average of a finished network, float32
@@ -30,7 +30,7 @@ from genesis_server.mini.config import Sizes
 from genesis_server.mini.muon import Muon
 
 REPORT_STEPS = 50  # the only place where the host waits for the device
-CHECKPOINT_SECONDS = 60.0
+CHECKPOINT_SECONDS = 30.0
 CLIP = 1.0  # gradient norm, per network
 AGAIN_DECAY_FROM = 0.2
 IN_BLOCK = re.compile(r"\b(blocks|layer)\.\d+\.")

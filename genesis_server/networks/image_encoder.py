@@ -22,12 +22,14 @@ from genesis_server.networks.registry import check_names, read_weights
 from genesis_server.protocol.errors import ErrorCode, GenesisError, Remedy
 from native_ext.fast import infers_with_kernel
 
-IMAGE_MEAN = (0.485, 0.456, 0.406)
-IMAGE_STD = (0.229, 0.224, 0.225)
+IMAGE_MEAN = (0.485, 0.456, 0.406, 0.5)  # the last one of alpha, where the network has a channel for it
+IMAGE_STD = (0.229, 0.224, 0.225, 0.5)
 
 
 class DinoV3FeatureExtractor(nn.Module):
     """Pictures to all tokens of the last layer: class, registers, patches row by row.
+
+    A network of four channels (`num_channels`) sees the outline itself: colours multiplied by alpha, and alpha.
 
     Args:
         hf_config: fields of `DINOv3ViTConfig`; weights start random.
@@ -39,12 +41,14 @@ class DinoV3FeatureExtractor(nn.Module):
         self.image_size = image_size
         self.backbone = DINOv3ViTModel(DINOv3ViTConfig(**hf_config))
         self.patch_size = self.backbone.config.patch_size
+        self.channels = self.backbone.config.num_channels
 
     def forward(self, images: list[Image.Image] | Tensor, image_size: int | None = None) -> Tensor:
         """Tokens `[B, 1 + registers + (h/16)(w/16), C]`.
 
         Args:
-            images: Pillow pictures (resized, alpha dropped), or a float tensor `[B, 3, h, w]` in [0, 1] (not resized).
+            images: Pillow pictures (resized; alpha is dropped, or becomes the fourth channel), or a float tensor
+                `[B, channels, h, w]` in [0, 1] (not resized).
             image_size: side pictures are resized to, if not the default.
 
         Raises:
@@ -52,7 +56,7 @@ class DinoV3FeatureExtractor(nn.Module):
         """
         weight = self.backbone.embeddings.patch_embeddings.weight
         if not isinstance(images, Tensor):
-            images = torch.stack([picture_to_tensor(picture, image_size or self.image_size) for picture in images])
+            images = torch.stack([self._pixels(picture, image_size or self.image_size) for picture in images])
         height, width = images.shape[-2:]
         if height % self.patch_size or width % self.patch_size:
             raise GenesisError(
@@ -60,7 +64,7 @@ class DinoV3FeatureExtractor(nn.Module):
                 f"The image encoder got a picture of {width} x {height} pixels.",
                 f"Both sides must be multiples of {self.patch_size}.",
             )
-        mean, std = (torch.tensor(v, device=weight.device).view(3, 1, 1) for v in (IMAGE_MEAN, IMAGE_STD))
+        mean, std = (torch.tensor(v[: self.channels], device=weight.device).view(-1, 1, 1) for v in (IMAGE_MEAN, IMAGE_STD))
         pixels = ((images.to(weight.device) - mean) / std).to(weight.dtype)
         h = self.backbone.embeddings(pixels)
         phases = self.backbone.rope_embeddings(pixels)
@@ -69,6 +73,9 @@ class DinoV3FeatureExtractor(nn.Module):
             if bool(torch.isfinite(tokens).all()):
                 return tokens
         return self._advance(h, phases, half=False)
+
+    def _pixels(self, picture: Image.Image, size: int) -> Tensor:
+        return picture_to_tensor(picture, size) if self.channels == 3 else cutout_to_tensor(picture, size)
 
     def _advance(self, h: Tensor, phases: tuple[Tensor, Tensor], half: bool) -> Tensor:
         """All layers and the final norm on embedded pictures `[B, L, C]`.
@@ -132,6 +139,13 @@ def picture_to_tensor(picture: Image.Image, size: int) -> Tensor:
     """float32 `[3, size, size]` in [0, 1]: Lanczos resize first, then alpha is dropped (the order matters for RGBA)."""
     pixels = np.asarray(picture.resize((size, size), Image.Resampling.LANCZOS).convert("RGB"))
     return torch.from_numpy(pixels.copy()).permute(2, 0, 1).float() / 255
+
+
+def cutout_to_tensor(picture: Image.Image, size: int) -> Tensor:
+    """float32 `[4, size, size]` in [0, 1]: colours multiplied by alpha, and alpha (1 where the picture has none)."""
+    resized = picture.convert("RGBA").resize((size, size), Image.Resampling.LANCZOS)  # Pillow filters them multiplied
+    pixels = torch.from_numpy(np.array(resized)).permute(2, 0, 1).float() / 255
+    return torch.cat([pixels[:3] * pixels[3:], pixels[3:]])
 
 
 def _layers(backbone: DINOv3ViTModel) -> nn.ModuleList:

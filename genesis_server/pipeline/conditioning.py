@@ -69,7 +69,9 @@ def encode(encoder: nn.Module, cutouts: Sequence[Image.Image], size: int, framin
             a turn of i / n.
     """
     framing = framing or Framing()
-    pictures = [as_seen(cutout, framing, size) for cutout in cutouts]
+    pictures = [
+        framed(cutout, framing.border) if encoder.channels == 4 else as_seen(cutout, framing, size) for cutout in cutouts
+    ]
     turns = 2 * math.pi * torch.arange(len(pictures)) / len(pictures)
     if framing.turntable:
         behind = from_behind(turns).tolist()
@@ -101,12 +103,19 @@ def mark_turn(tokens: Tensor, turn: Tensor) -> Tensor:
     return tokens + TURN_MARK * ((1 - turn.cos()) * a + turn.sin() * b).to(tokens.dtype)
 
 
+def framed(cutout: Image.Image, border: float) -> Image.Image:
+    """A cutout with a transparent margin on all sides, of a share `border` of the new side each; RGBA."""
+    side = round(cutout.width / (1 - 2 * border))
+    picture = Image.new("RGBA", (side, side))
+    picture.paste(cutout.convert("RGBA"), ((side - cutout.width) // 2,) * 2)
+    return picture
+
+
 def as_seen(cutout: Image.Image, framing: Framing, size: int) -> Image.Image:
     """A cutout as the model was shown its pictures in training, RGB; `size` x `size` pixels if it has a ground."""
     if framing.ground is None:
         return on_black(cutout)
-    side = round(cutout.width / (1 - 2 * framing.border))
-    framed = Image.new("RGBA", (side, side))
-    framed.paste(cutout.convert("RGBA"), ((side - cutout.width) // 2,) * 2)
-    pixels = np.asarray(framed.resize((size, size), Image.Resampling.LANCZOS))  # Pillow filters RGBA premultiplied
+    pixels = np.asarray(
+        framed(cutout, framing.border).resize((size, size), Image.Resampling.LANCZOS)
+    )  # Pillow filters RGBA premultiplied
     return Image.fromarray(np.where(pixels[..., 3:] > 255 * COVERED, pixels[..., :3], np.uint8(framing.ground)))

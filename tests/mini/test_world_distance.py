@@ -84,6 +84,52 @@ def test_lathe_and_ellipsoid_have_the_right_sign_and_never_exceed_the_distance(p
     assert ((egg < 0) == ((points / radii).norm(dim=1) < 1)).all()
 
 
+def rays(points: torch.Tensor, first: float, last: float, angles: torch.Tensor) -> torch.Tensor:
+    """Distance to line segments from `first` to `last` along rays of the x-z plane, angles from +z towards +x."""
+    ends = torch.stack([angles.sin(), torch.zeros_like(angles), angles.cos()], dim=1)
+    along = (points @ ends.T).clamp(first, last)
+    return (points[:, None] - along[..., None] * ends).norm(dim=2).amin(dim=1)
+
+
+def test_spokes_are_rods_around_a_hub(points: torch.Tensor) -> None:
+    wheel = distance_of(sdf.SPOKES, [0.1, 0.8, 0.05, 7.0, 2 * math.pi / 7, 0.0], points)
+    expected = rays(points, 0.1, 0.8, (torch.arange(7) - 3) * 2 * math.pi / 7) - 0.05
+    assert (wheel - expected).abs().max() < FLOAT32
+    fan = distance_of(sdf.SPOKES, [1.0, 1.6, 0.03, 4.0, 0.2, 1.3], points)
+    expected = rays(points + torch.tensor([0, 0, 1.3]), 1.0, 1.6, (torch.arange(4) - 1.5) * 0.2) - 0.03
+    assert (fan - expected).abs().max() < FLOAT32
+
+
+def test_a_lattice_is_crossing_rods_and_a_disc_cuts_them(points: torch.Tensor) -> None:
+    def lines(u: torch.Tensor, v: torch.Tensor, half: float, reach: float) -> torch.Tensor:
+        places = torch.arange(-2, 3) * 0.3
+        places = places[places.abs() <= half]
+        across = (u[:, None] - places).abs().amin(dim=1)
+        return torch.stack([across, (v.abs() - reach).clamp(min=0), points[:, 1]], dim=1).norm(dim=1)
+
+    x, _, z = points.unbind(1)
+    expected = torch.minimum(lines(x, z, 0.6, 0.5), lines(z, x, 0.5, 0.6)) - 0.02
+    found = distance_of(sdf.LATTICE, [0.6, 0.5, 0.3, 0.3, 0.02, 0.0], points)
+    assert (found - expected).abs().max() < FLOAT32
+    disc = distance_of(sdf.LATTICE, [0.6, 0.5, 0.3, 0.3, 0.02, 1.0], points)
+    outside = (x / 0.6).square() + (z / 0.5).square() > 1
+    assert (disc[outside] >= 0).all() and (disc[~outside] >= found[~outside] - FLOAT32).all()
+
+
+def test_a_row_shows_copies_around_the_place_of_one(points: torch.Tensor) -> None:
+    row = torch.zeros(1, sdf.PRIMITIVES, sdf.WIDTH)
+    row[0, 0, sdf.SLOT_KIND] = sdf.ELLIPSOID
+    row[0, 0, sdf.SLOT_ROTATION : sdf.SLOT_ROTATION + 9] = torch.eye(3).flatten()
+    row[0, 0, sdf.SLOT_PARAMETERS : sdf.SLOT_PARAMETERS + 3] = 0.1
+    row[0, 0, sdf.SLOT_BOUND], row[0, 0, sdf.SLOT_SAFETY] = 2.0, 1.0
+    row[0, 0, sdf.SLOT_ROW], row[0, 0, sdf.SLOT_STEP], row[0, 0, sdf.SLOT_AXIS] = 4.0, 0.5, 2.0
+    frame = torch.cat([torch.eye(3).flatten(), torch.zeros(3), torch.ones(3)])[None]
+    found = sdf.sample(row, frame, points[None])[0]
+    places = torch.tensor([[0, 0, -0.75], [0, 0, -0.25], [0, 0, 0.25], [0, 0, 0.75]])
+    distance = torch.cdist(points, places).amin(dim=1) - 0.1
+    assert ((found < 0) == (distance < 0)).all() and (found <= distance + FLOAT32).all()
+
+
 def test_distances_of_drawn_objects_never_exceed_the_distance_to_their_surface() -> None:
     world = World("cpu")
     objects = world.objects(11, 0, 12)

@@ -4,6 +4,7 @@
 import pytest
 import torch
 
+from genesis_server.mini.supply import HELD_OUT_SEED
 from genesis_server.mini.world import Objects, Voxels, World, sdf
 from genesis_server.protocol.errors import GenesisError
 
@@ -33,6 +34,25 @@ def sphere(radius: float) -> Objects:
     primitives[0, 0, sdf.SLOT_BOUND], primitives[0, 0, sdf.SLOT_SAFETY] = radius, 1.0
     frame = torch.cat([torch.eye(3).flatten(), torch.zeros(3), torch.ones(3)])[None]
     return Objects(primitives, torch.full((1, 5, 16), 0.5), frame, torch.zeros(1, 8), torch.eye(3)[None], torch.ones(1))
+
+
+def thinnest(objects: Objects) -> torch.Tensor:
+    """Radius of each object's thinnest rod; 1 without one."""
+    rods = objects.primitives[..., sdf.SLOT_KIND] == sdf.LIMB
+    return torch.where(rods, objects.primitives[..., sdf.SLOT_PARAMETERS + 1], 1.0).amin(1)
+
+
+def test_slender_things_are_drawn_on_request_alone() -> None:
+    usual, mixed, slender = (thinnest(World("cpu", 64, further=share).objects(3, 0, 60)) < 0.03 for share in (0.0, 0.45, 1.0))
+    assert usual.sum() == 0 < mixed.sum() < slender.sum()
+    assert slender.float().mean() > 0.4
+
+
+def test_the_held_out_objects_are_those_of_the_model_card() -> None:
+    world = World("cpu")
+    counts = torch.bincount(world.voxels(world.objects(HELD_OUT_SEED, 0, 4)).coords[:, 0].long())
+    # the last digits may turn with the rounding of another processor
+    assert ((counts - torch.tensor([38304, 48435, 20183, 26772])).abs() < 40).all()
 
 
 def keys(coords: torch.Tensor, resolution: int) -> torch.Tensor:

@@ -7,14 +7,19 @@ import numpy as np
 import torch
 from PIL import Image
 
+from genesis_server.mini.config import Sizes, build_image_encoder
 from genesis_server.mini.world import World
-from genesis_server.pipeline.conditioning import Framing, as_seen, encode, from_behind, mark_turn
+from genesis_server.networks.image_encoder import cutout_to_tensor
+from genesis_server.pipeline.conditioning import Framing, as_seen, encode, framed, from_behind, mark_turn
 
 
 def columns(pictures, image_size):
     """A stand-in for the encoder: one token per column, its mean brightness in every channel."""
     rows = np.stack([np.asarray(picture.convert("L").resize((4, 1)))[0] for picture in pictures])
     return torch.from_numpy(rows).float()[..., None].expand(-1, -1, 8) / 255
+
+
+columns.channels = 3
 
 
 def ramp():
@@ -44,6 +49,20 @@ def test_thin_parts_do_not_mix_with_the_ground_of_a_model_that_has_one():
     assert (0, 255, 0) in colours and len(colours) > 1
     assert all(np.abs(np.subtract(colour, (90, 40, 20))).max() < 12 for colour in colours - {(0, 255, 0)})
     assert as_seen(Image.new("RGBA", (64, 64), "red"), Framing((0, 255, 0), border=0.2), 20).getpixel((2, 10)) == (0, 255, 0)
+
+
+def test_an_encoder_of_four_channels_sees_colours_and_outline_apart():
+    encoder = build_image_encoder(Sizes(picture=32)).eval()
+    cutout = Image.new("RGBA", (64, 64), (200, 100, 40, 0))
+    cutout.paste((200, 100, 40, 255), (0, 0, 32, 64))
+    pixels = cutout_to_tensor(framed(cutout, 0.25), 32)  # half the side is margin
+    assert pixels.shape == (4, 32, 32)
+    assert torch.allclose(pixels[:, 16, 12], torch.tensor([200, 100, 40, 255]) / 255) and (pixels[:, 16, 20] == 0).all()
+    assert (pixels[:3] <= pixels[3:] + 1e-6).all() and (pixels[:, 16, :6] < 0.01).all()
+    tokens = encode(encoder, [cutout], 32, Framing(border=0.25)).views[0]
+    assert torch.allclose(tokens, encoder(pixels[None])[0])
+    shifted = Image.composite(cutout, Image.new("RGBA", (64, 64), (9, 9, 9, 0)), cutout)  # the colour of nothing is not seen
+    assert torch.allclose(tokens, encode(encoder, [shifted], 32, Framing(border=0.25)).views[0])
 
 
 def test_a_mirrored_picture_from_behind_covers_what_the_front_covers():

@@ -9,9 +9,10 @@ import warp as wp
 from .launch import OPTIONS
 from .movers import animal, car, robot
 from .orchard import fruit
+from .rodwork import cage, grid_work, on_wheels
 from .scenery import gate, house, plant_or_rocket
 from .sketch import Sketch, chance, choose
-from .slender import cage, finish, framed_chair, framed_table, grid_work, on_wheels, rocking, stand, twigs
+from .slender import finish, framed_chair, framed_table, rocking, stand, twigs
 from .things import assemble, emblem, furniture, letter, stack, vessel
 
 wp.set_module_options(OPTIONS)

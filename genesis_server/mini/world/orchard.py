@@ -4,8 +4,24 @@
 import warp as wp
 
 from .launch import OPTIONS
-from .sketch import Sketch, about, ball, blob, chance, choose, cone, hue_colour, limb, mirror, paint, plain, repeat, ring
-from .sketch import smooth, turn, uniform
+from .sketch import (
+    Sketch,
+    about,
+    ball,
+    blob,
+    chance,
+    choose,
+    cone,
+    hue_colour,
+    limb,
+    mirror,
+    plain,
+    repeat,
+    ring,
+    smooth,
+    turn,
+    uniform,
+)
 from .things import QUARTER
 
 wp.set_module_options(OPTIONS)

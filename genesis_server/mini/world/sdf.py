@@ -6,7 +6,8 @@ An object is a list of rows of 32 floats (`SLOT_*` below). Distances are negativ
 than the true distance, so that marching and block culling are safe. A primitive whose bounding ball cannot change the
 result is skipped, which leaves the value exactly the same and makes most evaluations cheap.
 
-Flat kinds (prism, star, blob, arc, spokes, lattice) are drawn in the local x-z plane and extruded along y, so they face the camera.
+Flat kinds (prism, star, blob, arc, spokes, lattice) are drawn in the local x-z plane and extruded along y: they face the
+camera.
 """
 
 import torch
@@ -45,7 +46,7 @@ LATHE = wp.constant(6)  # six radii from bottom to top, half height, wall (0: so
 PRISM = wp.constant(7)  # trapezoid: half width at -h, at +h, half height, half depth, rounding
 STAR = wp.constant(8)  # radius, points, sharpness 2 (polygon) to points (needles), half depth, rounding
 BLOB = wp.constant(9)  # radius, amplitudes of the waves 2, 3, 5, phase, half depth, rounding
-SPOKES = wp.constant(10)  # first and last distance from the hub, rod radius, rods, angle between them, depth of the hub along -z
+SPOKES = wp.constant(10)  # nearest and farthest from the hub, rod radius, rods, angle between them, depth of the hub
 LATTICE = wp.constant(11)  # half width, half height, mesh along x and z (0: no rods), rod radius, round (1) or square (0)
 
 UNION = wp.constant(0)
