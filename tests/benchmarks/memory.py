@@ -148,9 +148,8 @@ class Shared:
     copies: dict[str, Any] = field(default_factory=dict)
 
 
-def make_model(kind: str, known: Known, device: torch.device, budget: int | None, options: argparse.Namespace) -> Watched:
-    """All networks of the published model, made when first used."""
-    tiny = options.tiny
+def published_networks(tiny: bool) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Class and arguments of every role's network, at the published sizes or as small ones of the same kind."""
     narrow = {"model_channels": 64, "num_blocks": 2, "num_heads": 2, "cond_channels": 32} if tiny else {}
     flow = FLOW | narrow
     thin = {"model_channels": [64, 32, 32, 16, 16], "num_blocks": [1, 1, 1, 1, 0]} if tiny else {}
@@ -167,6 +166,17 @@ def make_model(kind: str, known: Known, device: torch.device, budget: int | None
     )
     configs[SHAPE_DECODER] = ("FlexiDualGridVaeDecoder", decoder | {"resolution": 256})
     configs[TEXTURE_DECODER] = ("SparseUnetVaeDecoder", decoder | {"out_channels": 6, "pred_subdiv": False})
+    return configs
+
+
+def encoder_arguments(tiny: bool) -> dict[str, Any]:
+    """Of the image encoder, likewise."""
+    return DINO | ({"num_hidden_layers": 2, "hidden_size": 32, "num_attention_heads": 2} if tiny else {})
+
+
+def make_model(kind: str, known: Known, device: torch.device, budget: int | None, options: argparse.Namespace) -> Watched:
+    """All networks of the published model, made when first used."""
+    configs = published_networks(options.tiny)
     half = {"flow": torch.bfloat16, "decoder": torch.float16} if device.type == "cuda" else {}
 
     def load(role: str, to: torch.device, dtype: torch.dtype | None = None) -> torch.nn.Module:
@@ -180,9 +190,8 @@ def make_model(kind: str, known: Known, device: torch.device, budget: int | None
     def load_encoder(to: torch.device) -> torch.nn.Module:
         from genesis_server.networks.image_encoder import DinoV3FeatureExtractor
 
-        config = DINO | ({"num_hidden_layers": 2, "hidden_size": 32, "num_attention_heads": 2} if tiny else {})
         with to:
-            return DinoV3FeatureExtractor(config, 1024).eval().requires_grad_(False)
+            return DinoV3FeatureExtractor(encoder_arguments(options.tiny), 1024).eval().requires_grad_(False)
 
     weights = {}
     for role, (name, args) in configs.items():

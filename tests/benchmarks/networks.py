@@ -14,7 +14,6 @@ import json
 import platform
 import subprocess
 import sys
-import tempfile
 import time
 import traceback
 from collections.abc import Callable
@@ -22,10 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
-from genesis_server.networks.registry import load_checkpoint
 from genesis_server.networks.residence import HostCopy
 from genesis_server.pipeline.memory import LADDER, MemoryPlan, Network, Work
 from genesis_server.pipeline.samplers import sample_flow
@@ -203,20 +200,6 @@ def row_dino(bench: Bench) -> None:
         slow = bench.seconds(lambda: encoder(picture), 3)
     error = relative(encoder(picture), exact)
     bench.report("dino", bench.seconds(lambda: encoder(picture), 5), fp32_ms=1e3 * slow, relative=error)
-
-
-def row_coldstart(bench: Bench) -> None:
-    """A flow's checkpoint from the page cache to the device, as a model's first use of it does."""
-    args = bench.flow | {"in_channels": 32, "out_channels": 32}
-    state = {name: value.to(bench.half).contiguous().cpu() for name, value in bench.shape_flow.state_dict().items()}
-    size = sum(value.numel() * value.element_size() for value in state.values())
-    with tempfile.TemporaryDirectory() as folder:
-        stem = Path(folder) / "flow"
-        stem.with_suffix(".json").write_text(json.dumps({"name": "SLatFlowModel", "args": args | {"dtype": "bfloat16"}}))
-        save_file(state, stem.with_suffix(".safetensors"))
-        seconds = bench.seconds(lambda: load_checkpoint(stem, bench.device), 2, 0)
-    whole = 16.5e9 / size * seconds  # five flows, two decoders, the structure decoder and the image encoder
-    bench.report("coldstart", seconds, gigabytes=size / 1e9, whole_model_s=whole)
 
 
 def row_memory(bench: Bench) -> None:

@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From weights in the page cache to the first step: `python -m tests.benchmarks.cold_start [--folder DIR] [--json FILE]`.
+
+Writes all networks of the published model with random weights, in the published layout, to a folder in memory (16.5 GB); then
+new processes load them as every run does and begin an object. Two ways are timed: as a run goes, each network when it is first
+used, until the first step of the first stage is done; and with all networks brought to the device before that. The first
+process compiles the kernels, which later ones find on the disk. `--tiny` does all of it with small networks on any device.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+BAR = 8.0  # seconds, everything on the device and the first step done
+STEMS = {  # docs/spec/pipeline.md 2.2
+    "sparse_structure_decoder": "microsoft/TRELLIS-image-large/ckpts/ss_dec_conv3d_16l8_fp16",
+    "sparse_structure_flow_model": "ckpts/ss_flow_img_dit_1_3B_64_bf16",
+    "shape_slat_decoder": "ckpts/shape_dec_next_dc_f16c32_fp16",
+    "shape_slat_flow_model_512": "ckpts/slat_flow_img2shape_dit_1_3B_512_bf16",
+    "shape_slat_flow_model_1024": "ckpts/slat_flow_img2shape_dit_1_3B_1024_bf16",
+    "tex_slat_decoder": "ckpts/tex_dec_next_dc_f16c32_fp16",
+    "tex_slat_flow_model_512": "ckpts/slat_flow_imgshape2tex_dit_1_3B_512_bf16",
+    "tex_slat_flow_model_1024": "ckpts/slat_flow_imgshape2tex_dit_1_3B_1024_bf16",
+}
+
+
+def write_model(folder: Path, tiny: bool) -> int:
+    """The model folder; bytes of its weights."""
+    import torch
+    from safetensors.torch import save_file
+
+    from genesis_server.networks.image_encoder import DinoV3FeatureExtractor
+    from tests.benchmarks.memory import encoder_arguments, published_networks
+    from tests.benchmarks.network_bench import random_network
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    written: dict[str, Path] = {}
+    for role, (name, args) in published_networks(tiny).items():
+        stem = folder / STEMS[role]
+        stem.parent.mkdir(parents=True, exist_ok=True)
+        kind = {"dtype": "bfloat16"} if "flow" in role else {"use_fp16": True}
+        config = {"name": name, "args": args | kind}
+        Path(f"{stem}.json").write_text(json.dumps(config))
+        key = json.dumps(config)
+        if key in written:  # the 512 and 1024 networks are of the same shape
+            shutil.copyfile(f"{written[key]}.safetensors", f"{stem}.safetensors")
+            continue
+        network = random_network(config, device, torch.bfloat16 if "flow" in role else torch.float16)
+        save_file({key: value.cpu().contiguous() for key, value in network.state_dict().items()}, f"{stem}.safetensors")
+        written[key] = stem
+    encoder = folder / "image_encoder"
+    encoder.mkdir()
+    (encoder / "config.json").write_text(json.dumps(encoder_arguments(tiny) | {"model_type": "dinov3_vit"}))
+    with device:
+        state = DinoV3FeatureExtractor(encoder_arguments(tiny)).checkpoint_state()
+    save_file({name: value.cpu().contiguous() for name, value in state.items()}, encoder / "model.safetensors")
+    sampler = {
+        "name": "FlowEulerGuidanceIntervalSampler",
+        "args": {"sigma_min": 1e-5},
+        "params": {"steps": 12, "rescale_t": 5.0},
+    }
+    normalisation = {"mean": [0.0] * 32, "std": [1.0] * 32}
+    values = {
+        "models": STEMS,
+        **dict.fromkeys(("sparse_structure_sampler", "shape_slat_sampler", "tex_slat_sampler"), sampler),
+        **dict.fromkeys(("shape_slat_normalization", "tex_slat_normalization"), normalisation),
+        "image_cond_model": {"name": "DinoV3FeatureExtractor", "args": {"model_name": "image_encoder"}},
+        "rembg_model": None,
+    }
+    (folder / "pipeline.json").write_text(json.dumps({"name": "Trellis2ImageTo3DPipeline", "args": values}))
+    return sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
+
+
+def start(folder: Path, everything: bool, started: float) -> dict[str, float]:
+    """Seconds since the process was started, at each event."""
+    events: dict[str, float] = {}
+
+    def note(name: str) -> None:
+        events[name] = time.time() - started
+
+    import torch
+    from PIL import Image
+
+    from genesis_server.assets import Asset
+    from genesis_server.pipeline.generate import generate
+    from genesis_server.pipeline.model import Model
+    from genesis_server.protocol.errors import ErrorCode, GenesisError
+    from genesis_server.protocol.events import Event, EventKind
+    from genesis_server.protocol.parameters import GenerateSettings
+
+    note("imported")
+    model = Model.load(str(folder), "cuda" if torch.cuda.is_available() else "cpu")
+    note("checked")
+    if everything:
+        for role in (*STEMS, "image_cond_model"):
+            with model.use(role):
+                pass
+            if model.device.type == "cuda":
+                torch.cuda.synchronize()
+            note(role)
+    picture = Image.new("RGBA", (512, 512))
+    picture.paste((200, 120, 40, 255), (100, 100, 400, 400))
+    begun = False
+
+    def tell(event: Event) -> None:
+        nonlocal begun
+        if event.kind == EventKind.STEP and event.stage == "structure" and event.step >= 1 and not begun:
+            begun = True
+            note("first step")
+
+    with tempfile.TemporaryDirectory() as place:
+        asset = Asset.create(Path(place) / "a.genesis", [picture], GenerateSettings(), "random")
+        try:
+            generate(asset, model, tell, lambda: begun)
+        except GenesisError as error:
+            if error.code != ErrorCode.CANCELLED:
+                raise
+    return events
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, default=Path("/dev/shm"), help="where the weights are written, and removed")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--tiny", action="store_true")
+    parser.add_argument("--start", nargs=3, metavar=("FOLDER", "ALL", "TIME"), help=argparse.SUPPRESS)
+    chosen = parser.parse_args(arguments)
+    if chosen.start:
+        folder, everything, started = chosen.start
+        print(json.dumps(start(Path(folder), everything == "1", float(started))), flush=True)
+        return 0
+    results: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory(dir=chosen.folder) as place:
+        began = time.perf_counter()
+        size = write_model(Path(place), chosen.tiny)
+        print(f"{size / 1e9:.1f} GB written in {time.perf_counter() - began:.0f} s", flush=True)
+        for everything in ("0", "0", "1"):
+            command = [sys.executable, "-m", __spec__.name, "--start", place, everything, str(time.time())]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+            if done.returncode:
+                print(done.stderr[-2000:], flush=True)
+                return 1
+            events = json.loads(done.stdout.splitlines()[-1])
+            results.append({"everything": everything == "1", "events": events, "bytes": size})
+            whole = events["first step"]
+            name = "all networks on the device first" if everything == "1" else "as a run goes"
+            print(f"{name}: first step after {whole:.2f} s, {whole - events['imported']:.2f} without imports", flush=True)
+            print("   " + "  ".join(f"{key} {value:.2f}" for key, value in events.items()), flush=True)
+            if chosen.json:
+                chosen.json.write_text(json.dumps(results, indent=1))
+    print(f"bar {BAR:.0f} s: {'met' if whole <= BAR else 'OVER'}", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
