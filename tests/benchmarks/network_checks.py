@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from genesis_server.networks.float8 import use_float8
 from genesis_server.pipeline.velocity import NetworkVelocity
 from genesis_server.sparse.tensor import Level, SparseTensor
-from native_ext import float8_product, head_norm, residual_norm
+from native_ext import float8_product, head_norm, linear_silu, residual_norm
 from native_ext.child_skip import add_child_skip_
 from native_ext.fast import plain
 from native_ext.neighbours import neighbour_table, refine_neighbours
@@ -61,6 +61,7 @@ def check(bench: Bench, quick: bool = False) -> bool:
         guarded(lambda dtype=dtype, limit=limit: _check_skip(bench, dtype, limit, compare))
         guarded(lambda dtype=dtype, limit=limit: _check_convolution(bench, dtype, limit, compare))
         guarded(lambda dtype=dtype, limit=limit: _check_decoders(bench, dtype, limit, compare))
+    guarded(lambda: _check_linear_silu(bench, compare))
     guarded(lambda: _check_tilings(bench, compare))
     return good
 
@@ -172,6 +173,21 @@ def _check_row_mlp(bench: Bench, dtype: torch.dtype, limit: float, compare: Call
         with plain():
             slow = add_row_mlp_(h.clone(), x, affine, up, down)
         compare(f"row mlp {channels} {str(dtype)[6:]}", add_row_mlp_(h.clone(), x, affine, up, down) - x, slow - x, limit)
+
+
+def _check_linear_silu(bench: Bench, compare: Callable[..., None]) -> None:
+    from native_ext import linear_silu_triton
+
+    seed_everything()
+    channels = 64 if bench.tiny else 512
+    x = torch.randn(333, channels, device=bench.device, dtype=torch.float16)
+    linear = nn.Linear(channels, 4 * channels, device=bench.device, dtype=torch.float16)
+    with plain():
+        slow = linear_silu.linear_silu(x, linear)
+    compare("linear and SiLU", linear_silu.linear_silu(x, linear), slow, 3e-3)
+    for tiling in (linear_silu.Tiling(128, 128, 64, 4, 4), linear_silu.Tiling(128, 256, 64, 8, 3)):
+        fast = linear_silu_triton.linear_silu(x, linear, tiling)
+        compare(f"linear and SiLU in tiles of {tuple(tiling)}", fast, slow, 3e-3)
 
 
 def _check_skip(bench: Bench, dtype: torch.dtype, limit: float, compare: Callable[..., None]) -> None:

@@ -18,6 +18,8 @@ from triton.compiler import ASTSource
 
 from native_ext import row_mlp
 from native_ext.head_norm_triton import _norm_rotate_kernel
+from native_ext.linear_silu import TILINGS
+from native_ext.linear_silu_triton import _linear_silu_kernel
 from native_ext.residual_norm_triton import _residual_norm_kernel
 from native_ext.row_mlp_triton import _row_mlp_kernel
 from native_ext.submanifold_conv_triton import _convolve_kernel
@@ -62,6 +64,14 @@ def feed_forward(capability: tuple[int, int], width: int) -> Any:
     return compiled(_row_mlp_kernel, capability, "fp16", constants, t.warps, 3)
 
 
+def activated_product(capability: tuple[int, int]) -> Any:
+    t = TILINGS.get(capability)
+    if t is None:
+        return None
+    constants = {"INPUTS": 512, "OUTPUTS": 2048, "ROWS": t.rows, "BLOCK": t.outputs, "STEP": t.inputs}
+    return compiled(_linear_silu_kernel, capability, "fp16", constants, t.warps, t.stages)
+
+
 def norms(capability: tuple[int, int]) -> list[Any]:
     flags = ("HAS_BRANCH", "HAS_GATE", "HAS_OFFSET", "AFFINE", "SILU")
     constants = dict.fromkeys(flags, True) | {"CHANNELS": 1536, "ROWS": 1, "BLOCK": 2048}
@@ -76,6 +86,7 @@ def main() -> None:
     for capability in CAPABILITIES:
         named = {"convolution": convolution(capability, 256, True)}
         named |= {f"feed-forward {width}": feed_forward(capability, width) for width in (64, 128, 256)}
+        named["product and SiLU"] = activated_product(capability)
         named |= dict(zip(("residual norm", "head norm"), norms(capability), strict=True))
         for name, made in named.items():
             if made is None:

@@ -62,5 +62,5 @@ def test_every_kernel_compiles_for_every_architecture_and_fits_it() -> None:
     for line in lines:
         capability = tuple(line["capability"])
         assert line["shared"] <= SHARED[capability] * 1024, line
-        products = line["kernel"].startswith(("convolution", "feed-forward"))
+        products = line["kernel"].startswith(("convolution", "feed-forward", "product"))
         assert line["matrix"] == (products and capability >= (8, 0)), line
