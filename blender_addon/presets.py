@@ -19,7 +19,8 @@ NOTES = {
     "high": "More steps, a dense mesh and large textures",
 }
 _SUFFIX = ".json"
-_KEPT = ("structure", "shape", "texture", "bake")  # what a preset says; the seed is not a matter of taste
+EFFORT = ("speed", "texture_precision")  # presets of earlier releases do not say them
+_KEPT = ("structure", "shape", "texture", "bake", *EFFORT)  # what a preset says; the seed is not a matter of taste
 _MAX_BYTES = 65536
 _PLAIN_NAME = re.compile(r"\w[\w ()-]{0,59}")
 
@@ -61,7 +62,8 @@ def load(name: str) -> GenerateSettings:
     try:
         with path.open("rb") as file:
             values = json.loads(file.read(_MAX_BYTES))
-        return GenerateSettings.from_json({group: values["settings"].get(group, {}) for group in _KEPT})
+        kept = {name: value for name, value in values["settings"].items() if name in _KEPT}
+        return GenerateSettings.from_json(kept)
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise GenesisError(
             ErrorCode.BAD_PARAMETER, f"The preset {path} cannot be read: {error}.", "Save it again, or remove it."
@@ -79,7 +81,7 @@ def save(name: str, settings: GenerateSettings) -> Path:
         raise GenesisError(ErrorCode.BAD_PARAMETER, f"The preset {name!r} comes with Genesis.", "Choose another name.")
     if not _PLAIN_NAME.fullmatch(name):
         raise GenesisError(ErrorCode.BAD_PARAMETER, f"{name!r} cannot name a preset.", "Use letters, digits and spaces.")
-    kept = {group: values for group, values in settings.to_json().items() if group in _KEPT}
+    kept = {name: value for name, value in settings.to_json().items() if name in _KEPT}
     path = user_folder() / f"{name}{_SUFFIX}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -57,6 +57,8 @@ def _choose_preset(scene: "GenesisScene", _context: Any) -> None:
         return
     for stage in SAMPLED_STAGES:
         getattr(scene.settings, stage).assign(getattr(chosen, stage))
+    for name in presets.EFFORT:
+        setattr(scene.settings, name, getattr(chosen, name))
     bake = scene.settings.bake
     kept = bake.alpha if scene.preset in PRESETS else chosen.bake.alpha
     bake.assign(dataclasses.replace(chosen.bake, alpha=kept))
@@ -69,7 +71,7 @@ class GenesisScene(bpy.types.PropertyGroup):
     active_picture: IntProperty(name="Picture", description="Selected picture")
     preset: StringProperty(
         name="Preset",
-        description="How much time to spend; choosing one sets the sampling steps, the mesh and the textures below",
+        description="How much time to spend; choosing one sets the sampling, the mesh and the textures below",
         default=DEFAULT_PRESET,
         update=_choose_preset,
     )

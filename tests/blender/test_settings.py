@@ -91,15 +91,27 @@ def test_a_preset_of_the_users_own_is_a_file_that_comes_back(blender: Blender, o
     scene = bpy.context.scene.genesis
     scene.settings.seed = 9
     scene.settings.shape.steps, scene.settings.bake.texture_size = 31, 2048
+    scene.settings.speed, scene.settings.texture_precision = "fast", "float32"
     assert bpy.ops.genesis.save_preset(name="My look") == {"FINISHED"}
     assert scene.preset == "My look" and (own_presets / "My look.json").is_file()
     assert bpy.ops.genesis.use_preset(name="draft") == {"FINISHED"}
     assert scene.settings.shape.steps == 6
+    assert (scene.settings.speed, scene.settings.texture_precision) == ("published", "auto")
     assert bpy.ops.genesis.use_preset(name="My look") == {"FINISHED"}
+    assert (scene.settings.speed, scene.settings.texture_precision) == ("fast", "float32")
     assert (scene.settings.shape.steps, scene.settings.bake.texture_size) == (31, 2048)
     assert scene.settings.seed == 9, "a preset says nothing about the seed"
     assert bpy.ops.genesis.remove_preset() == {"FINISHED"}
     assert not list(own_presets.iterdir()) and scene.preset == "standard"
+
+
+def test_a_preset_of_an_earlier_release_means_the_published_speed(blender: Blender, own_presets: Path) -> None:
+    own_presets.mkdir(exist_ok=True)
+    (own_presets / "old.json").write_text('{"version": 1, "settings": {"shape": {"steps": 31}}}')
+    scene = bpy.context.scene.genesis
+    scene.settings.speed = "fast"
+    assert bpy.ops.genesis.use_preset(name="old") == {"FINISHED"}
+    assert scene.settings.shape.steps == 31 and scene.settings.speed == "published"
 
 
 @pytest.mark.parametrize("name", ["", "draft", "../escape", "a/b", "x" * 200])
