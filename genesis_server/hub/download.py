@@ -8,21 +8,20 @@ fetched here: since version 2 that library throws half a file away when its proc
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
 import shutil
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from genesis_server.hub.catalog import CATALOG, IMAGE_ENCODER, MINI, TRELLIS, RemoteFile, Repository, pinned_revision
-from genesis_server.hub.locate import ENCODER_VARIABLE, HUB_ID, Source, missing, open_repository, open_source
+from genesis_server.hub.explain import explained
+from genesis_server.hub.locate import ENCODER_VARIABLE, HUB_ID, Source, open_repository, open_source
 from genesis_server.protocol.errors import ErrorCode, GenesisError, Remedy
 
 CONFIGURATIONS = ("pipeline.json", "texturing_pipeline.json")
@@ -249,7 +248,7 @@ def _offer(repository: Repository, file: RemoteFile) -> _Offer:
     """Ask for the file's header: that it exists, may be had, and its size."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
-    with _explained(repository, file.path):
+    with explained(repository, file.path):
         metadata = get_hf_file_metadata(hf_hub_url(repository.id, file.path, revision=repository.revision))
     digest = metadata.etag if len(metadata.etag or "") == 64 else None  # large files carry their sha256
     known = replace(file, size=file.size or metadata.size, sha256=file.sha256 or digest)
@@ -262,7 +261,7 @@ def _fetch(offer: _Offer, on_bytes: Callable[[int], None]) -> None:
     from huggingface_hub.file_download import repo_folder_name
 
     repository, file = offer.repository, offer.file
-    with _explained(repository, file.path):
+    with explained(repository, file.path):
         if file.sha256 and offer.etag:
             folder = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repository.id, repo_type="model") / "blobs"
             _transfer(offer, folder / offer.etag, on_bytes)
@@ -341,65 +340,3 @@ def _sha256(file: Path) -> str:
         while chunk := stream.read(CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
-
-
-@contextmanager
-def _explained(repository: Repository, path: str) -> Iterator[None]:
-    """Turn what the Hub's client raises into errors with a remedy."""
-    from huggingface_hub import errors
-
-    what = f"{repository.id}/{path}"
-    try:
-        yield
-    except errors.GatedRepoError as error:
-        raise _gated(repository) from error
-    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as error:
-        if repository.gated:  # without a token the Hub hides some gated repositories altogether
-            raise _gated(repository) from error
-        raise missing(repository.id, path, None) from error
-    except errors.LocalEntryNotFoundError as error:
-        raise _offline(what, error) from error
-    except errors.EntryNotFoundError as error:
-        raise GenesisError(
-            ErrorCode.MODEL_MISSING,
-            f"{what} does not exist at revision {repository.revision[:12]}.",
-            "Check the model id; it must be a repository in the published layout.",
-        ) from error
-    except errors.HfHubHTTPError as error:
-        if getattr(error.response, "status_code", 0) in (401, 403):
-            raise _gated(repository) from error
-        raise _offline(what, error) from error
-    except (OSError, EOFError) as error:
-        if getattr(error, "errno", None) == errno.ENOSPC:
-            raise GenesisError(
-                ErrorCode.DISK_FULL, f"The disk filled up while downloading {what}.", "Free some space; it continues there."
-            ) from error
-        raise _offline(what, error) from error
-    except Exception as error:
-        if _is_transport(error):
-            raise _offline(what, error) from error
-        raise
-
-
-def _is_transport(error: Exception) -> bool:
-    """Connection errors of requests (huggingface_hub 0.x), httpx (1.x) or httpx2 (2.x), none of which is imported here."""
-    return type(error).__module__.startswith(("requests", "httpx", "urllib3", "httpcore"))
-
-
-def _gated(repository: Repository) -> GenesisError:
-    return GenesisError(
-        ErrorCode.GATED_MODEL,
-        f"{repository.id} is only given to accounts that accepted its licence ({repository.licence}).",
-        f"Open https://huggingface.co/{repository.id}, accept the licence, then run: hf auth login; "
-        "in Blender, set your Hub Token in the preferences. "
-        f"A local copy can be given instead: set {ENCODER_VARIABLE} to its folder.",
-    )
-
-
-def _offline(what: str, error: Any) -> GenesisError:
-    return GenesisError(
-        ErrorCode.OFFLINE,
-        f"{what} is not here and cannot be fetched: {str(error).splitlines()[0] if str(error) else type(error).__name__}",
-        "Check the network and HF_HUB_OFFLINE, then try again; what has arrived is kept.",
-        Remedy.RETRY,
-    )
