@@ -11,8 +11,9 @@ from __future__ import annotations
 import torch
 import warp as wp
 
-from native_ext.edge_collapse import NEVER, Arrays, Surface, launch, shared_faces
+from native_ext.edge_collapse import NEVER
 from native_ext.mesh_sides import Fans, turn_side
+from native_ext.quadric_surface import Arrays, Surface, launch, shared_faces
 
 wp.set_module_options({"enable_backward": False})
 

@@ -16,20 +16,14 @@ from torch import Tensor
 
 from genesis_server.mesh.mesh import Mesh
 from genesis_server.mesh.repair import drop_unused_vertices
-from native_ext.edge_collapse import (
-    Surface,
-    collapse,
-    collapse_costs,
-    collapse_keys,
-    independent_sides,
-    start_surface,
-)
+from native_ext.edge_collapse import EdgeCosts, choose_sides, collapse, collapse_costs, outdated
 from native_ext.edge_flip import flip_slivers
 from native_ext.mesh_sides import Fans, fans_of
+from native_ext.quadric_surface import Surface, start_surface
 
 FACES_MIN = 4  # of the smallest closed surface
 _LENGTH_WEIGHT = 1e-5  # a tenth of a per cent of an edge's length in distance weighs as much as the length itself
-_ROUNDS = 3  # of choosing independent edges per step; each finds about half as many as the one before
+_ROUNDS = 16  # of choosing independent edges per step, at most; each finds about half as many as the one before
 _COMPACTION = 2  # unused vertices are dropped when there are this many times the used ones
 
 
@@ -70,16 +64,20 @@ def simplify(mesh: Mesh, faces: int, check: Callable[[], None] = lambda: None, e
     if len(mesh.faces) <= max(faces, FACES_MIN):
         return mesh
     surface, fans, back = _begin(mesh)
+    edges = _all_edges(surface, collapse_costs(surface, fans, _LENGTH_WEIGHT))
     guards, level = _EASED if eased else _STRICT, 0
     while len(surface.faces) > faces and level < len(guards):
         check()
         before = len(surface.faces)
-        collapse(surface, fans, _next_sides(surface, fans, guards[level], before - max(faces, FACES_MIN)))
+        sides = _next_sides(surface, fans, edges, guards[level], before - max(faces, FACES_MIN))
+        again = outdated(surface, edges, *collapse(surface, fans, sides))
         if before - len(surface.faces) < _STALLED * before and len(surface.faces) > faces:
             level += 1
+            edges.refused.zero_()
         if len(surface.faces) * _COMPACTION < len(surface.points):
             _compact(surface)
         fans = fans_of(surface.faces, len(surface.points))
+        edges.cost[again] = collapse_costs(surface, fans, _LENGTH_WEIGHT, again)
     return back(surface)
 
 
@@ -93,8 +91,8 @@ def without_slivers(mesh: Mesh) -> Mesh:
     for _ in range(_SLIVER_ROUNDS):
         flips = flip_slivers(surface, fans, _SLIVER)
         fans = fans_of(surface.faces, len(surface.points))
-        key, _ = collapse_keys(surface, fans, _short_edges(surface, fans), torch.finfo(torch.float32).max, 0.5, _SLIVER)
-        sides = independent_sides(surface, fans, key, 1)
+        edges = _all_edges(surface, _short_edges(surface, fans))
+        sides = choose_sides(surface, fans, edges, torch.finfo(torch.float32).max, 0.5, _SLIVER, _ROUNDS).sides
         collapse(surface, fans, sides)
         if flips + len(sides) == 0:
             break
@@ -116,9 +114,12 @@ def _begin(mesh: Mesh) -> tuple[Surface, Fans, Callable[[Surface], Mesh]]:
     return surface, used.fans, back
 
 
+def _all_edges(surface: Surface, cost: Tensor) -> EdgeCosts:
+    return EdgeCosts(cost, torch.zeros(len(cost), dtype=torch.bool, device=cost.device))
+
+
 def _short_edges(surface: Surface, fans: Fans) -> Tensor:
     """float32 [3F], squared lengths of the edges that make slivers of their faces; inf for all others."""
-    cost = collapse_costs(surface, fans, _LENGTH_WEIGHT)
     corners = surface.points[surface.faces.long()]
     edges = corners.roll(-1, 1) - corners
     length2 = (edges * edges).sum(2)
@@ -128,19 +129,20 @@ def _short_edges(surface: Surface, fans: Fans) -> Tensor:
     short = sliver[:, None] & (length2 == shortest) & (length2 <= _SHORT**2 * longest)
     start, end = surface.faces.long().reshape(-1), surface.faces.long().roll(-1, 1).reshape(-1)
     edge = torch.minimum(start, end) << 32 | torch.maximum(start, end)
-    wanted = torch.isin(edge, edge[short.reshape(-1)])  # the edge's name may be a side of the face beside the sliver
-    return torch.where(wanted & torch.isfinite(cost), length2.reshape(-1).float(), torch.inf)
+    wanted = torch.nonzero(torch.isin(edge, edge[short.reshape(-1)]))[:, 0]  # its name may be a side of the face beside it
+    named = torch.isfinite(collapse_costs(surface, fans, _LENGTH_WEIGHT, wanted))
+    result = torch.full((len(edge),), torch.inf, device=edge.device)
+    result[wanted[named]] = length2.reshape(-1)[wanted[named]].float()
+    return result
 
 
-def _next_sides(surface: Surface, fans: Fans, guard: _Guard, surplus: int) -> Tensor:
-    cost = collapse_costs(surface, fans, _LENGTH_WEIGHT)
-    limit = _cost_at(cost, guard.share)
-    key, going = collapse_keys(surface, fans, cost, limit, guard.cosine, guard.quality)
-    sides = independent_sides(surface, fans, key, _ROUNDS)
-    if int(going[sides].sum()) <= surplus + 1:
-        return sides
-    sides = sides[torch.sort(key[sides]).indices]
-    return sides[torch.cumsum(going[sides], 0) <= surplus + 1]  # an inner edge takes two faces with it
+def _next_sides(surface: Surface, fans: Fans, edges: EdgeCosts, guard: _Guard, surplus: int) -> Tensor:
+    limit = _cost_at(edges.cost, guard.share)
+    chosen = choose_sides(surface, fans, edges, limit, guard.cosine, guard.quality, _ROUNDS)
+    if int(chosen.going.sum()) <= surplus + 1:
+        return chosen.sides
+    order = torch.sort(chosen.key).indices
+    return chosen.sides[order[torch.cumsum(chosen.going[order], 0) <= surplus + 1]]  # an inner edge takes two faces with it
 
 
 def _cost_at(cost: Tensor, share: float) -> float:

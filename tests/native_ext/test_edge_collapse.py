@@ -9,8 +9,9 @@ from genesis_server.mesh.connectivity import edges_of, link_components, manifold
 from genesis_server.mesh.mesh import Mesh
 from genesis_server.mesh.orientation import clashing
 from genesis_server.mesh.simplify import simplify, without_slivers
-from native_ext.edge_collapse import NEVER, collapse_costs, collapse_keys, independent_sides, start_surface
+from native_ext.edge_collapse import EdgeCosts, choose_sides, collapse, collapse_costs, outdated
 from native_ext.mesh_sides import fans_of
+from native_ext.quadric_surface import start_surface
 from tests.analytic import dual_mesh, rounded_box, sphere, torus
 from tests.quality import aspects
 
@@ -34,10 +35,11 @@ def test_what_is_collapsed_together_has_no_common_neighbours():
     fans = fans_of(mesh.faces, len(mesh.vertices))
     surface = start_surface(mesh.vertices, mesh.faces, fans)
     cost = collapse_costs(surface, fans, 1e-5)
-    key, going = collapse_keys(surface, fans, cost, 1e30, 0.2, 0.1)
     assert int(torch.isfinite(cost).sum()) == len(edges_of(mesh.faces).vertices)  # every edge has one name
-    assert ((key != NEVER) == (going == 2)).all()
-    sides = independent_sides(surface, fans, key, 3)
+    edges = EdgeCosts(cost, torch.zeros(len(cost), dtype=torch.bool))
+    chosen = choose_sides(surface, fans, edges, 1e30, 0.2, 0.1, 3)
+    sides = chosen.sides
+    assert (chosen.going == 2).all() and not edges.refused[sides].any()
     faces = mesh.faces.long()
     ends = torch.stack([faces.reshape(-1)[sides], faces.roll(-1, 1).reshape(-1)[sides]], 1)
     touched = torch.zeros(len(mesh.vertices), dtype=torch.bool)
@@ -49,6 +51,24 @@ def test_what_is_collapsed_together_has_no_common_neighbours():
         one, two = of_face[:, i], of_face[:, j]
         assert ((one < 0) | (two < 0) | (one == two)).all()
     assert len(sides) > len(faces) / 30
+
+
+def test_costs_that_are_carried_over_a_collapse_are_those_of_the_new_surface():
+    mesh, _ = dual_mesh(rounded_box(rounding=0.0), 32)
+    fans = fans_of(mesh.faces, len(mesh.vertices))
+    surface = start_surface(mesh.vertices, mesh.faces, fans)
+    edges = EdgeCosts(collapse_costs(surface, fans, 1e-5), torch.zeros(3 * len(mesh.faces), dtype=torch.bool))
+    for _ in range(4):
+        chosen = choose_sides(surface, fans, edges, 1e-7, 0.5, 0.2, 3)
+        again = outdated(surface, edges, *collapse(surface, fans, chosen.sides))
+        fans = fans_of(surface.faces, len(surface.points))
+        edges.cost[again] = collapse_costs(surface, fans, 1e-5, again)
+        assert torch.equal(edges.cost, collapse_costs(surface, fans, 1e-5))
+        asked = EdgeCosts(edges.cost, torch.zeros_like(edges.refused))
+        refused = torch.nonzero(edges.refused)[:, 0]
+        asked.cost = torch.full_like(edges.cost, torch.inf).index_copy(0, refused, edges.cost[refused])
+        assert len(refused) and len(choose_sides(surface, fans, asked, 1e30, 0.5, 0.2, 9).sides) == 0
+    assert len(surface.faces) < 0.7 * len(mesh.faces)
 
 
 def test_open_rims_keep_their_place_and_parts_are_never_lost():
