@@ -168,9 +168,7 @@ def _mend(mesh: Mesh, links: Tensor, part: Tensor | None = None) -> Mesh:
         if filled is not mesh:
             mesh = clean_faces(filled)
             links = agreeing_links(mesh)
-        apart = separate_sheets(mesh, links)
-        if apart is not mesh:
-            mesh, links = apart, agreeing_links(apart)
+        mesh, links = separate_sheets(mesh, links)
         if not len(sides_without_link(mesh.faces, links)):
             break
     return mesh

@@ -53,7 +53,7 @@ def remesh(mesh: Mesh, resolution: int, thickness: float = THICKNESS) -> Mesh:
     shape = contour(cells, corners, sides)
     vertices = ((_place(shape, field, crossings, sides, thickness) - _PAD) / resolution - 0.5).float()
     surface = _without_voids(Mesh(vertices, split_quads(shape.quads, flatter_diagonal(vertices, shape.quads))))
-    return separate_sheets(surface, agreeing_links(surface)) if len(surface.faces) else surface
+    return separate_sheets(surface, agreeing_links(surface))[0] if len(surface.faces) else surface
 
 
 class _Field:

@@ -127,8 +127,8 @@ def _torn(mesh: Mesh, links: Tensor, same_way: Tensor) -> Tensor:
     return torn
 
 
-def separate_sheets(mesh: Mesh, links: Tensor) -> Mesh:
-    """As `split_unlinked`, and then no edge has more than two faces.
+def separate_sheets(mesh: Mesh, links: Tensor) -> tuple[Mesh, Tensor]:
+    """As `split_unlinked`, and then no edge has more than two faces; with the links of what comes out.
 
     Sheets that touch along one edge may be one and the same fan at both its ends; there the edge gets a further vertex in its
     middle for each pair of linked faces but the first, and for each face without a partner.
@@ -137,7 +137,7 @@ def separate_sheets(mesh: Mesh, links: Tensor) -> Mesh:
     while groups := _crowded(mesh, links):
         mesh = _halve(mesh, groups)
         links = agreeing_links(mesh)
-    return mesh
+    return mesh, links
 
 
 def _crowded(mesh: Mesh, links: Tensor) -> list[list[int]]:

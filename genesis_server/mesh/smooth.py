@@ -9,6 +9,7 @@ then every vertex moves towards the planes through its faces' centres with these
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from genesis_server.mesh.connectivity import edges_of
 from genesis_server.mesh.mesh import Mesh
@@ -41,19 +42,24 @@ def smooth(mesh: Mesh, rounds: int) -> Mesh:
         total = normal * area[:, None]
         for side in beside.unbind(1):
             near = normal[side]
-            weight = ((normal[:-1] * near).sum(1) - _EDGE_COSINE).clamp(min=0) ** 2 * area[side]
+            weight = (_dot(normal[:-1], near) - _EDGE_COSINE).clamp(min=0) ** 2 * area[side]
             total[:-1] += weight[:, None] * near
         normal = torch.nn.functional.normalize(total, dim=1)
     normal, around = normal[:-1], mesh.fans.side.long()  # corners by vertex
     count = (mesh.fans.start[1:] - mesh.fans.start[:-1]).clamp(min=1)
     ends = start[edges_of(faces).vertices]
     reach = _REACH * (ends[:, 0] - ends[:, 1]).norm(dim=1).median()
-    vertices = start
+    vertices, corners = start, faces.unbind(1)
     for _ in range(_VERTEX_ROUNDS * rounds):
-        triangle = vertices[faces]
-        height = ((triangle.mean(1, keepdim=True) - triangle) * normal[:, None]).sum(2, keepdim=True)
-        step = segment_sum((height * normal[:, None]).view(-1, 3)[around], mesh.fans.start.long())
+        along = torch.stack([_dot(vertices[corner], normal) for corner in corners], 1)
+        height = (along @ along.new_ones(3) / 3)[:, None] - along
+        step = segment_sum((height[:, :, None] * normal[:, None]).view(-1, 3)[around], mesh.fans.start.long())
         vertices = vertices + step / count[:, None]
     moved = vertices - start
     moved = moved * (reach / moved.norm(dim=1, keepdim=True).clamp(min=1e-30)).clamp(max=1)
     return Mesh((start + moved).float(), mesh.faces)
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    """Of rows [n, 3]; many times faster than a sum over so short an axis."""
+    return (a * b) @ a.new_ones(3)

@@ -68,7 +68,7 @@ def enclosed_surface(voxels: OVoxel, smoothing: int = SMOOTHING) -> Mesh | None:
     points = _placed(shape, cells, voxels.dual_vertices, size)
     vertices = ((points + low) / voxels.resolution - 0.5).float()
     surface = Mesh(vertices, split_quads(shape.quads, flatter_diagonal(vertices, shape.quads)))
-    return smooth(_without_fragments(separate_sheets(surface, agreeing_links(surface))), smoothing)
+    return smooth(_without_fragments(*separate_sheets(surface, agreeing_links(surface))), smoothing)
 
 
 def _crossed_edges(cells: Tensor, flags: Tensor, size: tuple[int, ...]) -> Tensor:
@@ -167,7 +167,7 @@ def _placed(shape: Contour, cells: Tensor, dual: Tensor, size: tuple[int, ...]) 
     return points
 
 
-def _without_fragments(mesh: Mesh) -> Mesh:
-    part = link_components(agreeing_links(mesh), len(mesh.faces))
+def _without_fragments(mesh: Mesh, links: Tensor) -> Mesh:
+    part = link_components(links, len(mesh.faces))
     faces = torch.bincount(part)
     return keep_faces(mesh, (faces >= min(_FRAGMENT, int(faces.max())))[part])

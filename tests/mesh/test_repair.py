@@ -117,7 +117,8 @@ def two_cubes_touching(along: str) -> Mesh:
 def test_solids_that_touch_come_apart_whole(along):
     mesh = two_cubes_touching(along)
     links = pair_sides(mesh)
-    apart = separate_sheets(mesh, links)
+    apart, links = separate_sheets(mesh, links)
+    assert torch.equal(links.sort(1).values.unique(dim=0), manifold_links(edges_of(apart.faces)).sort(1).values.unique(dim=0))
     assert (edges_of(apart.faces).faces == 2).all() and len(apart.faces) == 24
     assert volume(orient(apart, manifold_links(edges_of(apart.faces)))[0]) == pytest.approx(2, rel=1e-6)
 
@@ -129,7 +130,7 @@ def test_a_fin_leaves_the_surface_closed():
         torch.cat([mesh.vertices, mesh.vertices[a][None] * 1.5]),
         torch.cat([mesh.faces, torch.tensor([[a, b, len(mesh.vertices)]], dtype=torch.int32)]),
     )
-    apart = separate_sheets(fin, pair_sides(fin))
+    apart, _ = separate_sheets(fin, pair_sides(fin))
     closed = edges_of(apart.faces[:-1])
     assert (edges_of(apart.faces).faces <= 2).all() and (closed.faces == 2).all()
 
