@@ -65,7 +65,28 @@ def download(model_id: str, on_progress: OnProgress | None = None) -> Path:
     """
     if not _is_remote(model_id):
         return path(model_id)
-    plan = [(repository, _absent(repository)) for repository in _repositories(model_id)]
+    _bring(_repositories(model_id), on_progress)
+    return path(model_id)
+
+
+def download_checkpoint(name: str, on_progress: OnProgress | None = None) -> Path:
+    """Bring one network of a repository here, `owner/name/path/of/stem`; the path of its files without their suffixes.
+
+    Raises:
+        GenesisError: as of `download`.
+    """
+    owner, stem = _owner(name, "")
+    published = next((item for items in CATALOG.values() for item in items if item.id == owner), None)
+    known = {file.path: file for file in published.files} if published else {}
+    files = tuple(known.get(file, RemoteFile(file)) for file in (f"{stem}.json", f"{stem}.safetensors"))
+    licence, gated = (published.licence, published.gated) if published else ("as its card says", False)
+    _bring((Repository(owner, pinned_revision(owner), files, licence, gated),), on_progress)
+    return open_repository(owner).require(files[0].path).with_suffix("")
+
+
+def _bring(repositories: tuple[Repository, ...], on_progress: OnProgress | None) -> None:
+    """Every file that is not here yet, once all of them are known to be had and to fit the disk."""
+    plan = [(repository, _absent(repository)) for repository in repositories]
     plan = [(repository, files) for repository, files in plan if files]
     offers = [_offer(repository, file) for repository, files in plan for file in files]
     total = sum(offer.file.size or 0 for offer in offers)
@@ -75,7 +96,6 @@ def download(model_id: str, on_progress: OnProgress | None = None) -> Path:
         name = f"{offer.repository.id}/{offer.file.path}"
         _fetch(offer, lambda here, name=name, done=done: on_progress(name, done + here, total) if on_progress else None)
         done += offer.file.size or 0
-    return path(model_id)
 
 
 def verify(model_id: str, on_progress: OnProgress | None = None) -> list[str]:

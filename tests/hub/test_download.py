@@ -92,6 +92,14 @@ def test_a_model_is_downloaded_once_and_found_offline(repository: Path, tmp_path
     assert str(tmp_path / "home") in folder
 
 
+def test_a_single_network_is_downloaded_without_the_rest(repository: Path, tmp_path: Path) -> None:
+    with hub(repository, "plain") as (endpoint, requests):
+        stem = call(tmp_path, endpoint, "download_checkpoint", "acme/tiny/ckpts/dec")["result"]
+        asked = requests()
+    assert Path(f"{stem}.safetensors").read_bytes() == WEIGHTS and Path(f"{stem}.json").is_file()
+    assert "image_encoder" not in asked
+
+
 def test_an_interrupted_download_continues_where_it_stopped(repository: Path, tmp_path: Path) -> None:
     with hub(repository, "broken") as (endpoint, requests):
         folder = call(tmp_path, endpoint, "download", "acme/tiny")["result"]
