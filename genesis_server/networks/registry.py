@@ -71,21 +71,27 @@ def build(config: dict[str, Any], dtype: torch.dtype | None = None) -> nn.Module
         ) from error
 
 
-def load_checkpoint(stem: str | Path, device: torch.device | str = "cpu", dtype: torch.dtype | None = None) -> nn.Module:
+def load_checkpoint(
+    stem: str | Path,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+    computes_on: torch.device | str | None = None,
+) -> nn.Module:
     """A network with its stored weights, frozen, in evaluation mode.
 
     Args:
         stem: path of the pair without its suffixes.
         device: where the weights go; they are memory-mapped straight to it.
-        dtype: torso dtype. Default: as configured, but float32 on a CPU, where half precision is both slower and
-            less exact.
+        dtype: torso dtype. Default: as configured, but float32 where it computes on a CPU, on which half precision is both
+            slower and less exact.
+        computes_on: where it will compute, if not where its weights are kept.
 
     Raises:
         GenesisError: MODEL_MISSING when a file is not there, BAD_MODEL when it is damaged or does not fit.
     """
     weights_path = Path(f"{stem}.safetensors")
     device = torch.device(device)
-    if dtype is None and device.type == "cpu":
+    if dtype is None and torch.device(computes_on or device).type == "cpu":
         dtype = torch.float32
     network = _build_empty(Path(f"{stem}.json"), dtype)
     load_state(network, read_weights(weights_path, device), str(weights_path))

@@ -136,15 +136,15 @@ class Model:
             check_checkpoint(weights.with_suffix(""))  # before any work is done with another one of them
         read_shapes(encoder / ENCODER_FILES[1])
         used = [path for pair in pairs.values() for path in pair] + [encoder / name for name in ENCODER_FILES]
+        sizes = {role: weights.stat().st_size for role, (_, weights) in pairs.items()}
+        device = choose_device(sum(sizes.values()), source.id) if device is None else torch.device(device)
         loaders: dict[str, Loader] = {
-            role: partial(_load_pair, weights.with_suffix("")) for role, (_, weights) in pairs.items()
+            role: partial(load_checkpoint, weights.with_suffix(""), computes_on=device) for role, (_, weights) in pairs.items()
         }
         loaders[ENCODER] = partial(_load_encoder, encoder)
         remover = find_remover(os.environ.get(REMOVER_VARIABLE, "") or config.remover)
         if remover is not None:
             loaders[REMOVER] = partial(_load_remover, remover[1])
-        sizes = {role: weights.stat().st_size for role, (_, weights) in pairs.items()}
-        device = choose_device(sum(sizes.values()), source.id) if device is None else torch.device(device)
         return cls(
             source.identity([source.require(config_file), *used]),
             config,
@@ -335,10 +335,6 @@ class _LazyRemover:
         """RGB to RGBA."""
         with self._model.network(REMOVER) as network:
             return NetworkRemover(self._model.remover_name, network, self._model.device).remove(picture)
-
-
-def _load_pair(stem: Path, device: torch.device, dtype: torch.dtype | None = None) -> nn.Module:
-    return load_checkpoint(stem, device, dtype)
 
 
 def _load_encoder(folder: Path, device: torch.device) -> nn.Module:

@@ -109,6 +109,16 @@ def test_checkpoint_loads_frozen_and_in_float32_on_a_cpu(tmp_path):
     assert not any(p.requires_grad for p in network.parameters())
 
 
+def test_weights_that_wait_on_the_host_for_a_gpu_are_as_configured(tmp_path):
+    stem = checkpoint(tmp_path, "ss_flow")
+    config = json.loads(Path(f"{stem}.json").read_text())
+    config["args"]["dtype"] = "bfloat16"
+    Path(f"{stem}.json").write_text(json.dumps(config))
+    waiting, staying = load_checkpoint(stem, "cpu", computes_on="cuda"), load_checkpoint(stem, "cpu")
+    kept = [network.blocks[0].self_attn.to_qkv.weight.dtype for network in (waiting, staying)]
+    assert kept == [torch.bfloat16, torch.float32] and waiting.dtype == torch.bfloat16
+
+
 def test_recomputed_tables_may_be_in_the_file(tmp_path):
     stem = checkpoint(tmp_path, "ss_flow")
     edit(stem, lambda state: state.update(rope_phases=torch.zeros(64, 16, dtype=torch.complex64)))

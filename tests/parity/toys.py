@@ -55,6 +55,8 @@ class _Toy(torch.nn.Module):
 
 
 class _ToyEncoder(_Toy):
+    channels = 3  # of the pictures that it is given
+
     def forward(self, pictures: list[Image.Image], image_size: int) -> Tensor:
         self.events.append((self.name, "call", image_size, len(pictures)))
         n = torch.tensor([np.asarray(picture).astype(np.float64).mean() / 255 for picture in pictures])

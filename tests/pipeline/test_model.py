@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from genesis_server.pipeline import model as model_room
 from genesis_server.pipeline.config import ModelConfig
 from genesis_server.pipeline.model import ENCODER, Model
 from genesis_server.protocol.errors import ErrorCode, GenesisError
@@ -42,6 +43,21 @@ def test_networks_are_loaded_when_first_used_and_kept(tiny_model: Path) -> None:
 def test_the_plan_follows_from_the_networks(tiny_model: Path) -> None:
     plan = Model.load(str(tiny_model), "cpu").plan()
     assert (plan.grid, plan.ratio, plan.resolution, plan.image_sizes) == (4, 8, 32, (32,))
+
+
+def test_a_network_that_waits_on_the_host_keeps_its_precision_for_the_gpu(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under a memory budget networks are loaded into host memory first; float32, a CPU's, would take the GPU twice the room."""
+    role = "shape_slat_flow_model_32"
+    path = folder / "ckpts" / f"{role}.json"
+    config = json.loads(path.read_text())
+    config["args"]["dtype"] = "bfloat16"
+    path.write_text(json.dumps(config))
+    monkeypatch.setattr(model_room, "device_budget", lambda device, wanted: 4 * 10**9)
+    for device, expected in (("cuda", torch.bfloat16), ("cpu", torch.float32)):
+        network = Model.load(str(folder), device)._loaders[role](torch.device("cpu"))
+        assert network.blocks[0].self_attn.to_qkv.weight.dtype == expected
 
 
 def test_a_missing_configuration_network_or_encoder_is_named(folder: Path) -> None:
