@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whole runs of the published sizes, picture to GLB, under memory budgets: `python -m tests.benchmarks.memory [--json FILE]`.
 
-Rows share one process and its weights; torch's memory is capped at each row's budget. Weights are random; so that every stage
-has the work that a real object gives it, the occupied cells, the subdivisions and the surface are those of the bumpy asset,
-put in where the networks' own would come out. Everything is computed nevertheless. The voxels go to the bake in memory: their
-file's compression would take longer than the networks. The table shows the time, its ratio to the run without a budget, what
-was predicted before the run and what was used at most, and the same for every network. A first run, not shown, compiles the
-kernels. `--tiny` runs all of it on small networks and on any device, to try the script itself.
+The model is a folder in the published layout with random weights (16.5 GB in memory), loaded anew for every row as every run
+does it, under the budget as a user sets it, which is also made the cap of torch's memory. So that every stage has the work that
+a real object gives it, the occupied cells, the subdivisions and the surface are those of the bumpy asset, put in where the
+networks' own would come out. Everything is computed nevertheless. The voxels go to the bake in memory: their file's compression
+would take longer than the networks. The table shows the time, its ratio to the run without a budget, what was predicted before
+the run and what was used at most, and the same for every network; a first run of one step a stage has brought the weights and
+compiled the kernels. `--tiny` runs all of it on small networks and on any device, to try the script itself.
 """
 
 from __future__ import annotations
@@ -24,7 +25,6 @@ import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -38,16 +38,16 @@ from genesis_server.networks.dual_grid_vae import DualGridVoxels, FlexiDualGridV
 from genesis_server.ovoxel.voxels import OVoxel
 from genesis_server.pipeline import generate as spine
 from genesis_server.pipeline import shape, structure
-from genesis_server.pipeline.config import ModelConfig, Normalisation
 from genesis_server.pipeline.generate import generate
-from genesis_server.pipeline.memory import LADDER, Work
-from genesis_server.pipeline.model import ENCODER, SHAPE_DECODER, STRUCTURE_DECODER, STRUCTURE_FLOW, TEXTURE_DECODER, Model
+from genesis_server.pipeline.memory import BUDGET_VARIABLE, LADDER, Work
+from genesis_server.pipeline.model import SHAPE_DECODER, Model
 from genesis_server.pipeline.plan import MAX_TOKENS
 from genesis_server.protocol.events import Event, EventKind
 from genesis_server.protocol.parameters import GenerateSettings
 from genesis_server.sparse.resample import coarsen, subdivisions_between
 from genesis_server.sparse.tensor import Level, SparseTensor
-from tests.benchmarks.network_bench import DECODER, DINO, FLOW, SAMPLERS, random_network, weight_bytes
+from tests.benchmarks.network_bench import SAMPLERS
+from tests.benchmarks.published_model import write_model
 from tests.bumpy import bumpy_voxels
 
 ROWS = (("1024_cascade", None), ("1024_cascade", 8), ("1024_cascade", 6), ("1024_cascade", 4), ("1536_cascade", 10))  # GB
@@ -143,76 +143,28 @@ class Shared:
     """What rows have in common."""
 
     device: torch.device
+    folder: Path
     objects: dict[int, Known] = field(default_factory=dict)
-    loaded: dict[str, torch.nn.Module] = field(default_factory=dict)
-    copies: dict[str, Any] = field(default_factory=dict)
 
 
-def published_networks(tiny: bool) -> dict[str, tuple[str, dict[str, Any]]]:
-    """Class and arguments of every role's network, at the published sizes or as small ones of the same kind."""
-    narrow = {"model_channels": 64, "num_blocks": 2, "num_heads": 2, "cond_channels": 32} if tiny else {}
-    flow = FLOW | narrow
-    thin = {"model_channels": [64, 32, 32, 16, 16], "num_blocks": [1, 1, 1, 1, 0]} if tiny else {}
-    decoder = DECODER | thin
-    sparse = {role: flow | {"in_channels": 32, "out_channels": 32} for role in ("shape", "tex")}
-    sparse["tex"] = sparse["tex"] | {"in_channels": 64}
-    configs = {STRUCTURE_FLOW: ("SparseStructureFlowModel", flow)}
-    for size in (512, 1024):
-        configs |= {f"{role}_slat_flow_model_{size}": ("SLatFlowModel", args) for role, args in sparse.items()}
-    channels = [32, 16, 8] if tiny else [512, 128, 32]
-    configs[STRUCTURE_DECODER] = (
-        "SparseStructureDecoder",
-        {"out_channels": 1, "latent_channels": 8, "num_res_blocks": 2, "num_res_blocks_middle": 2, "channels": channels},
-    )
-    configs[SHAPE_DECODER] = ("FlexiDualGridVaeDecoder", decoder | {"resolution": 256})
-    configs[TEXTURE_DECODER] = ("SparseUnetVaeDecoder", decoder | {"out_channels": 6, "pred_subdiv": False})
-    return configs
+def load_model(known: Known, budget: float | None, shared: Shared) -> Watched:
+    """The model of the folder under a budget, loaded as every run does; its shape decoder says what is known."""
+    os.environ.pop(BUDGET_VARIABLE, None)
+    if shared.device.type == "cuda":
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    if budget is not None:
+        os.environ[BUDGET_VARIABLE] = f"{budget}GB"
+    model = Watched.load(str(shared.folder), shared.device)
+    model.uses = []
+    load = model._loaders[SHAPE_DECODER]
 
-
-def encoder_arguments(tiny: bool) -> dict[str, Any]:
-    """Of the image encoder, likewise."""
-    return DINO | ({"num_hidden_layers": 2, "hidden_size": 32, "num_attention_heads": 2} if tiny else {})
-
-
-def make_model(kind: str, known: Known, device: torch.device, budget: int | None, options: argparse.Namespace) -> Watched:
-    """All networks of the published model, made when first used."""
-    configs = published_networks(options.tiny)
-    half = {"flow": torch.bfloat16, "decoder": torch.float16} if device.type == "cuda" else {}
-
-    def load(role: str, to: torch.device, dtype: torch.dtype | None = None) -> torch.nn.Module:
-        name, args = configs[role]
-        kind_of = dtype or half.get("flow" if "flow" in role else "decoder")
-        network = random_network({"name": name, "args": args}, device, kind_of).to(to)  # made on the GPU, which is faster
-        if role == SHAPE_DECODER:
-            network.__class__, network.known = KnownDecoder, known
+    def knowing(device: torch.device) -> torch.nn.Module:
+        network = load(device)
+        network.__class__, network.known = KnownDecoder, known
         return network
 
-    def load_encoder(to: torch.device) -> torch.nn.Module:
-        from genesis_server.networks.image_encoder import DinoV3FeatureExtractor
-
-        with to:
-            return DinoV3FeatureExtractor(encoder_arguments(options.tiny), 1024).eval().requires_grad_(False)
-
-    weights = {}
-    for role, (name, args) in configs.items():
-        with torch.device("meta"):
-            from genesis_server.networks.registry import build
-
-            kind_of = half.get("flow" if "flow" in role else "decoder")
-            weights[role] = weight_bytes(build({"name": name, "args": args}, kind_of))
-    same = Normalisation(torch.zeros(32), torch.ones(32))
-    samplers = {stage: item.replace({"steps": options.steps}) for stage, item in SAMPLERS.items()}
-    config = ModelConfig({}, samplers, same, same, "random", default_type=kind)
-    loaders = {role: partial(load, role) for role in configs} | {ENCODER: load_encoder}
-    return Watched(
-        "random",
-        config,
-        {role: args for role, (_, args) in configs.items()},
-        loaders,
-        device,
-        weights=weights | {ENCODER: 1_210_000_000},
-        budget=budget,
-    )
+    model._loaders[SHAPE_DECODER] = knowing
+    return model
 
 
 class Watched(Model):
@@ -260,32 +212,34 @@ class DeviceWatch:
         return self.most
 
 
-def run_row(kind: str, budget: int | None, options: argparse.Namespace, shared: Shared) -> dict[str, Any]:
-    """One run: seconds, prediction, peaks, by stage and by network."""
+def run_row(kind: str, budget: float | None, options: argparse.Namespace, shared: Shared) -> dict[str, Any]:
+    """A run that loads everything, then the one that counts: seconds, prediction, peaks, by stage and by network."""
     device, cuda = shared.device, shared.device.type == "cuda"
     resolution = int(kind.split("_")[0]) // (8 if options.tiny else 1)
-    if cuda:
-        torch.cuda.set_per_process_memory_fraction(1.0)
     if resolution not in shared.objects:
         shared.objects[resolution] = known_object(resolution, device, STRUCTURE_CELLS // (8 if options.tiny else 1))
     known = shared.objects[resolution]
-    model = make_model(kind, known, device, None if budget is None else int(budget * 1e9), options)
-    model._loaded, model._copies = shared.loaded, shared.copies
-    if SHAPE_DECODER in shared.loaded:
-        shared.loaded[SHAPE_DECODER].known = known
+    gc.collect()
     if cuda:
-        if budget is not None:
-            for role in shared.loaded:
-                model._host_copy(role)
-        gc.collect()
         torch.cuda.empty_cache()
-        total = torch.cuda.get_device_properties(device).total_memory
-        torch.cuda.set_per_process_memory_fraction(1.0 if budget is None else budget * 1e9 / total)
+    model = load_model(known, budget, shared)
+    first = _run(model, kind, known, 1, device)
     model.uses = []
+    return {
+        "type": kind,
+        "budget_gb": budget,
+        "first_seconds": first["seconds"],
+        **_run(model, kind, known, options.steps, device),
+    }
+
+
+def _run(model: Watched, kind: str, known: Known, steps: int, device: torch.device) -> dict[str, Any]:
+    cuda = device.type == "cuda"
     picture = Image.new("RGBA", (512, 512))
     ImageDraw.Draw(picture).ellipse((60, 60, 450, 450), fill=(200, 120, 40, 255))
     folder = tempfile.TemporaryDirectory()
-    asset = Asset.create(Path(folder.name) / "run.genesis", [picture], GenerateSettings(resolution=kind), "random")
+    settings = GenerateSettings(resolution=kind).with_values({f"{stage}.steps": steps for stage in SAMPLERS})
+    asset = Asset.create(Path(folder.name) / "run.genesis", [picture], settings, "random")
     stages: dict[str, dict[str, float]] = {}
     notes: list[str] = []
     watch = DeviceWatch(device)
@@ -311,8 +265,6 @@ def run_row(kind: str, budget: int | None, options: argparse.Namespace, shared: 
             error = f"{type(problem).__name__}: {problem}"
     seconds = time.perf_counter() - start
     return {
-        "type": kind,
-        "budget_gb": budget,
         "resolution": known.voxels.resolution,
         "tokens": len(known.latent),
         "voxels": len(known.voxels.coords),
@@ -340,6 +292,7 @@ def print_row(row: dict[str, Any], unlimited: float | None) -> None:
         flush=True,
     )
     words = [f"{k} {v['seconds']:.1f} s {v.get('peak', 0) / 1e9:.2f} GB" for k, v in row["stages"].items()]
+    print(f"   before it, one step a stage with the loading of all weights: {row['first_seconds']:.1f} s", flush=True)
     print("   stages:", "  ".join(words), flush=True)
     for use in row["uses"]:
         if "predicted" in use:
@@ -362,28 +315,31 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--seconds", type=float, default=1e9, help="no row starts after this")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--folder", type=Path, default=Path("/dev/shm"), help="where the weights are written, and removed")
     chosen = parser.parse_args(arguments)
     os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")  # as a budget does, before the first tensor
     pairs = [tuple(text.split(":")) for text in chosen.rows]
     rows = [(kind, None if size == "none" else float(size)) for kind, size in pairs] or list(ROWS)
-    shared = Shared(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     began, results, unlimited = time.perf_counter(), [], {}
-    run_row(*rows[0], argparse.Namespace(**{**vars(chosen), "steps": 1}), shared)
-    print(f"{time.perf_counter() - began:.0f} s for the first", flush=True)
-    for kind, budget in rows:
-        if time.perf_counter() - began > chosen.seconds:
-            break
-        try:
-            row = run_row(kind, budget, chosen, shared)
-            if budget is None and not row["failed"]:
-                unlimited[kind] = row["seconds"]
-            results.append(row)
-            print_row(row, unlimited.get(kind))
-        except Exception:  # noqa: BLE001  the other rows are worth having
-            traceback.print_exc()
-        if chosen.json:
-            chosen.json.write_text(json.dumps(results, indent=1))
-        print(f"   {time.perf_counter() - began:.0f} s gone", flush=True)
+    with tempfile.TemporaryDirectory(dir=chosen.folder) as place:
+        size = write_model(Path(place), chosen.tiny)
+        print(f"{size / 1e9:.1f} GB of weights written, {time.perf_counter() - began:.0f} s gone", flush=True)
+        shared = Shared(device, Path(place))
+        for kind, budget in rows:
+            if time.perf_counter() - began > chosen.seconds:
+                break
+            try:
+                row = run_row(kind, budget, chosen, shared)
+                if budget is None and not row["failed"]:
+                    unlimited[kind] = row["seconds"]
+                results.append(row)
+                print_row(row, unlimited.get(kind))
+            except Exception:  # noqa: BLE001  the other rows are worth having
+                traceback.print_exc()
+            if chosen.json:
+                chosen.json.write_text(json.dumps(results, indent=1))
+            print(f"   {time.perf_counter() - began:.0f} s gone", flush=True)
     return 0
 
 
