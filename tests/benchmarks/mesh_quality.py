@@ -8,8 +8,8 @@ non-manifold, turned and open edges, parts, slivers, distance from the O-Voxel's
 p99 in voxels), levels of detail against 25 and 5 %. A row that misses an aim says which.
 
 An O-Voxel whose flags contradict each other has no surface but a torn one. There the distance is to the closed surface through
-its dual vertices that all flags together ask for (`enclosed_surface`, not smoothed), and a further column has the distance to the
-quads of the flags, without the points that lie beyond their ends.
+its dual vertices that all flags together ask for (`enclosed_surface`, not smoothed), and a further column has the distance to
+the quads of the flags, without the points that lie beyond their ends.
 """
 
 from __future__ import annotations
@@ -151,7 +151,8 @@ def show(row: dict[str, Any]) -> None:
     counted = ("degenerate_faces", "duplicate_faces", "zero_uv_faces", "non_manifold_edges", "turned_edges", "boundary_edges")
     counts = " ".join(f"{row[key]:5}" for key in counted)
     shape = f"parts {row['components']:3}  slivers {row['slivers']:.3%}, worst {row['worst_aspect']:6}"
-    away = f"off {row['mean']:.3f} {row['p99']:.3f} quads {row['quads_mean']:.3f} {row['quads_p99']:.3f}  lost {row['lost_mean']:.3f} {row['lost_p99']:.3f}"
+    pairs = (("off", ""), ("quads", "quads_"), ("lost", "lost_"))
+    away = "  ".join(f"{title} {row[name + 'mean']:.3f} {row[name + 'p99']:.3f}" for title, name in pairs)
     levels = " ".join(f"{level:.2f}" for level in row["lods"])
     head = f"{row['asset']:14} {row['mode']:7} {row['faces']:8} of {row['target']:<8}"
     verdict = f"short: {', '.join(row['short'])}" if row["short"] else "ok"
