@@ -26,6 +26,9 @@ from pathlib import Path
 import torch
 import warp as wp
 
+from genesis_server.bake.levels import coarser_level
+from genesis_server.bake.unwrap import unwrap
+from genesis_server.bake.unwrapped import UnwrappedMesh
 from genesis_server.mesh.finish import finish_mesh, repair
 from genesis_server.mesh.mesh import Mesh
 from genesis_server.mesh.remesh import remesh
@@ -137,6 +140,10 @@ def _to(voxels: OVoxel, device: str) -> OVoxel:
     )
 
 
+def _level_moved(level: UnwrappedMesh, device: str) -> UnwrappedMesh:
+    return UnwrappedMesh(**{name: tensor.to(device) for name, tensor in vars(level).items()})
+
+
 def _moved(mesh: Mesh, device: str) -> Mesh:
     return Mesh(mesh.vertices.to(device), mesh.faces.to(device))
 
@@ -218,7 +225,41 @@ def checks(device: str) -> dict[str, Callable[[], str]]:
         assert error < 1e-4
         return f"{len(one.coords)} cells equal, dual vertices {error:.1e} apart"
 
-    found = (extraction, enclosing, repairing, simplifying, slivers, remeshing, sheets, closest, voxelizing)
+    def finishing() -> str:
+        same = []
+        for mode in ({}, {"remesh": True}, {"solid": True}):
+            one, two = (finish_mesh(_moved(raw, device), 4000, resolution=CHECKED, **mode) for _ in range(2))
+            assert _same(one, two), f"two runs differ {mode}"
+            assert 3920 <= len(one.faces) <= 4080
+            same.append(_same(one, finish_mesh(raw, 4000, resolution=CHECKED, **mode)))
+        return f"4000 faces plain, remeshed, solid, bytes as the CPU: {same}"
+
+    def levels() -> str:
+        finest = unwrap(finish_mesh(raw, 10_000), 1024)
+        same = []
+        for faces in (2500, 500):
+            here = coarser_level(finest, faces, 1024)
+            one, two = (coarser_level(_level_moved(finest, device), faces, 1024) for _ in range(2))
+            assert all(torch.equal(getattr(one, name), getattr(two, name)) for name in vars(one)), "two runs differ"
+            assert faces - 1 <= len(one.faces) <= faces
+            same.append(
+                all(torch.equal(getattr(one, name).cpu(), getattr(here, name)) for name in ("faces", "vertices", "uvs"))
+            )
+        return f"2500 and 500 of {len(finest.faces)} faces, bytes as the CPU: {same}"
+
+    found = (
+        extraction,
+        enclosing,
+        repairing,
+        simplifying,
+        slivers,
+        remeshing,
+        sheets,
+        closest,
+        voxelizing,
+        finishing,
+        levels,
+    )
     return {check.__name__: check for check in found}
 
 
