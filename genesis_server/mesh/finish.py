@@ -11,12 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 
 from genesis_server.mesh.connectivity import pair_sides, sides_without_link
 from genesis_server.mesh.holes import fill_holes
-from genesis_server.mesh.mesh import Mesh
+from genesis_server.mesh.mesh import Mesh, check_mesh
 from genesis_server.mesh.orientation import agreeing_links, clashing, orient
 from genesis_server.mesh.remesh import THICKNESS
 from genesis_server.mesh.remesh import remesh as remesh_surface
@@ -71,15 +70,11 @@ def finish_mesh(
         check: called between steps; may raise to stop.
 
     Raises:
-        GenesisError: BAD_PARAMETER for a target below 4; BAD_MESH where no face with an area is left, or vertices are
-            not finite.
+        GenesisError: BAD_PARAMETER for a target below 4; BAD_MESH where no face with an area is left, vertices are not finite,
+            or faces name vertices that are none.
     """
-    if faces < FACES_MIN:
-        raise GenesisError(
-            ErrorCode.BAD_PARAMETER, f"{faces} faces are too few for a surface.", f"Ask for at least {FACES_MIN} faces."
-        )
-    if not torch.isfinite(mesh.vertices).all():
-        raise GenesisError(ErrorCode.BAD_MESH, "The mesh has vertices that are not finite.", "Generate the shape again.")
+    _check_target(faces)
+    check_mesh(mesh)
     mesh = clean_faces(mesh) if closed else repair(mesh)
     if len(mesh.faces) == 0:
         raise GenesisError(ErrorCode.BAD_MESH, "The mesh has no face with an area.", "Generate the shape with another seed.")
@@ -95,16 +90,11 @@ def finish_mesh(
     return part_touching(mesh)
 
 
-def reduce_mesh(mesh: Mesh, faces: int, check: Callable[[], None] = lambda: None) -> Mesh:
-    """A finished mesh with fewer faces, for a level of detail: within 2 % of the target, as clean as it was.
-
-    Args and errors as `finish_mesh`.
-    """
+def _check_target(faces: int) -> None:
     if faces < FACES_MIN:
         raise GenesisError(
             ErrorCode.BAD_PARAMETER, f"{faces} faces are too few for a surface.", f"Ask for at least {FACES_MIN} faces."
         )
-    return part_touching(_to_target(mesh, faces, check))
 
 
 def _to_target(mesh: Mesh, faces: int, check: Callable[[], None]) -> Mesh:

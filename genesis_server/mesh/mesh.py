@@ -8,6 +8,7 @@ from functools import cached_property
 
 import torch
 
+from genesis_server.protocol.errors import ErrorCode, GenesisError
 from native_ext.mesh_sides import Fans, fans_of
 
 
@@ -27,3 +28,19 @@ class Mesh:
     def fans(self) -> Fans:
         """The sides that start in each vertex; sorted once, as several operators of a clean-up ask for them."""
         return fans_of(self.faces, len(self.vertices))
+
+
+def check_mesh(mesh: Mesh) -> None:
+    """Raises GenesisError BAD_MESH for a mesh without faces, faces that name no vertex, or vertices that are not finite."""
+    if len(mesh.faces) == 0 or len(mesh.vertices) == 0:
+        raise GenesisError(ErrorCode.BAD_MESH, "The mesh has no faces.", "Choose a mesh with faces.")
+    low, high = (int(end) for end in torch.aminmax(mesh.faces))
+    if low < 0 or high >= len(mesh.vertices):
+        raise GenesisError(
+            ErrorCode.BAD_MESH,
+            f"The mesh has faces that name vertex {low if low < 0 else high} of {len(mesh.vertices)}.",
+            "Repair the mesh.",
+        )
+    wrong = int((~torch.isfinite(mesh.vertices)).any(1).sum())
+    if wrong:
+        raise GenesisError(ErrorCode.BAD_MESH, f"The mesh has {wrong} vertices that are not finite.", "Repair the mesh.")

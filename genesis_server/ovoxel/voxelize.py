@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from genesis_server.mesh.mesh import Mesh
+from genesis_server.mesh.mesh import Mesh, check_mesh
 from genesis_server.mesh.repair import weld
 from genesis_server.ovoxel.surface import TexturedSurface
 from genesis_server.ovoxel.surface_attributes import surface_attributes
@@ -26,7 +26,7 @@ def fit_to_box(mesh: Mesh) -> Mesh:
     Raises:
         GenesisError: BAD_MESH for a mesh without an extent or with vertices that are not finite.
     """
-    _check_mesh(mesh)
+    check_mesh(mesh)
     low, high = mesh.vertices.amin(0), mesh.vertices.amax(0)
     extent = (high - low).max()
     if not extent > 0:
@@ -92,24 +92,10 @@ def _check(mesh: Mesh, resolution: int) -> None:
             f"A grid of {resolution} cells per axis is outside 2 to {RESOLUTION_MAX}.",
             f"Choose a resolution from 2 to {RESOLUTION_MAX}.",
         )
-    _check_mesh(mesh)
+    check_mesh(mesh)
     if float(mesh.vertices.abs().max()) > 0.5:
         raise GenesisError(
             ErrorCode.BAD_MESH,
             f"The mesh reaches {float(mesh.vertices.abs().max()):g} from the origin and leaves the box of half side 0.5.",
             "Fit it to the box first.",
-        )
-
-
-def _check_mesh(mesh: Mesh) -> None:
-    if len(mesh.faces) == 0 or len(mesh.vertices) == 0:
-        raise GenesisError(ErrorCode.BAD_MESH, "The mesh has no faces.", "Choose a mesh with faces.")
-    if not torch.isfinite(mesh.vertices).all():
-        raise GenesisError(ErrorCode.BAD_MESH, "The mesh has vertices that are not finite.", "Repair the mesh.")
-    low, high = int(mesh.faces.min()), int(mesh.faces.max())
-    if low < 0 or high >= len(mesh.vertices):
-        raise GenesisError(
-            ErrorCode.BAD_MESH,
-            f"The mesh has faces that name vertex {low if low < 0 else high} of {len(mesh.vertices)}.",
-            "Repair the mesh.",
         )

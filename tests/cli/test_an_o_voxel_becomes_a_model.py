@@ -72,12 +72,20 @@ def test_a_bad_file_leaves_what_was_there(tmp_path: Path, content: bytes | None)
     assert out.read_bytes() == b"precious" and len(list(tmp_path.iterdir())) == (1 if content is None else 2)
 
 
-def test_one_voxel_has_no_surface(tmp_path: Path) -> None:
-    voxels = analytic.voxelize(analytic.sphere(), 16)
-    rows = {"coords": voxels.coords[:1], "dual_vertices": voxels.dual_vertices[:1], "intersected": voxels.intersected[:1]}
-    write_vxz(tmp_path / "a.vxz", type(voxels)(**rows, resolution=16, attributes=voxels.attributes[:1]))
-    result = genesis("bake", tmp_path / "a.vxz", "--json")
-    assert result.exit_code == 1 and json.loads(result.stdout)["error"]["code"] == "empty_structure"
+@pytest.mark.parametrize(
+    ("cells", "resolution", "code"),
+    [(0, 16, "empty_structure"), (1, 16, "empty_structure"), (100, 4, "bad_asset")],
+    ids=["no voxel", "one voxel", "outside of its grid"],
+)
+def test_voxels_without_a_surface_leave_what_was_there(tmp_path: Path, cells: int, resolution: int, code: str) -> None:
+    voxels, out = analytic.voxelize(analytic.sphere(), 16), tmp_path / "a.glb"
+    names = ("coords", "dual_vertices", "intersected", "attributes")
+    rows = {name: getattr(voxels, name)[:cells] for name in names}
+    write_vxz(tmp_path / "a.vxz", type(voxels)(**rows, resolution=resolution))
+    out.write_bytes(b"precious")
+    result = genesis("bake", tmp_path / "a.vxz", "-o", out, "--json")
+    assert result.exit_code == 1 and json.loads(result.stdout)["error"]["code"] == code
+    assert out.read_bytes() == b"precious" and len(list(tmp_path.iterdir())) == 2
 
 
 def test_inspect_judges_and_compare_scores(vxz: Path, tmp_path: Path) -> None:

@@ -98,8 +98,10 @@ def test_the_same_input_gives_the_same_bytes():
         (Mesh(torch.eye(3), torch.tensor([[0, 1, 1]])), 100, ErrorCode.BAD_MESH),
         (Mesh(torch.zeros(0, 3), torch.zeros(0, 3, dtype=torch.int32)), 100, ErrorCode.BAD_MESH),
         (Mesh(torch.eye(3) / 0, torch.tensor([[0, 1, 2]])), 100, ErrorCode.BAD_MESH),
+        (Mesh(torch.eye(3), torch.tensor([[0, 1, 3]])), 100, ErrorCode.BAD_MESH),
+        (Mesh(torch.eye(3), torch.tensor([[0, 1, -1]])), 100, ErrorCode.BAD_MESH),
     ],
-    ids=["target", "no area", "empty", "not finite"],
+    ids=["target", "no area", "empty", "not finite", "no such vertex", "negative"],
 )
 def test_what_cannot_be_finished_is_said(mesh, faces, code):
     with pytest.raises(GenesisError) as caught:

@@ -4,7 +4,7 @@
 import pytest
 import torch
 
-from genesis_server.mesh.finish import finish_mesh, reduce_mesh
+from genesis_server.mesh.finish import finish_mesh
 from genesis_server.mesh.mesh import Mesh
 from genesis_server.mesh.normals import face_areas
 from genesis_server.ovoxel.extract import extract_mesh
@@ -97,14 +97,6 @@ def test_torn_surfaces_meet_every_target(target):
     assert 0.98 * target - 1 <= q.faces <= 1.02 * target
     assert (q.degenerate, q.duplicate, q.crowded_edges) == (0, 0, 0)
     assert (aspects(mesh) > 10).double().mean() < 0.03
-
-
-def test_levels_of_detail_follow_from_a_finished_mesh():
-    mesh = finish_mesh(extracted("torus_knot"), 10_000, resolution=RESOLUTION)
-    for share in (0.25, 0.05):
-        level = quality(reduce_mesh(mesh, int(share * len(mesh.faces))))
-        assert level.faces == pytest.approx(share * len(mesh.faces), rel=0.02)
-        assert (level.open_edges, level.crowded_edges, level.degenerate, level.components) == (0, 0, 0, 1)
 
 
 def test_a_patch_that_lies_on_the_surface_twice_is_there_once():
