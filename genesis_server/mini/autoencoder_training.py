@@ -39,13 +39,16 @@ def train_autoencoders(run: Run, seconds: float) -> None:
     """Phase "autoencoders"."""
     roles = ("shape_encoder", "shape_decoder", "texture_encoder", "texture_decoder")
     networks = {role: build_network(role, run.sizes) for role in roles}
-    carry_colour(networks["texture_encoder"], networks["texture_decoder"])
+    if not run.again:
+        carry_colour(networks["texture_encoder"], networks["texture_decoder"])
     networks = {role: network.to(run.device) for role, network in networks.items()}
     held_out = Supply(run, HELD_OUT_SEED)
     held_out = held_out.world.voxels(held_out.objects(run.scaled(HELD_OUT_OBJECTS)))
     supply = Supply(run, run.seed * 10 + 3)
-    first = supply.world.voxels(supply.objects(run.scaled(CALIBRATION_OBJECTS)))
-    calibrate(networks["texture_encoder"], networks["texture_decoder"], texture_input(first.attributes, Level(first.coords)))
+    if not run.again:
+        voxels = supply.world.voxels(supply.objects(run.scaled(CALIBRATION_OBJECTS)))
+        first = texture_input(voxels.attributes, Level(voxels.coords))
+        calibrate(networks["texture_encoder"], networks["texture_decoder"], first)
     rates = {role: SHAPE_RATE if role.startswith("shape") else TEXTURE_RATE for role in roles}
     training = Training(run, "autoencoders", networks, rates, seconds, decay_from=0.6, warm_up=WARM_UP, average=0.998)
     supply.next += training.step_count * BATCH

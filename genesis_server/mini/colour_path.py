@@ -226,15 +226,18 @@ def _inner_spread(leftovers: int, width: int) -> float:
 
 
 def _before(network: nn.Module, layer: nn.Module, run) -> Tensor:
-    """What a linear layer is given while `run` runs."""
+    """What a linear layer is given while `run` runs, in one piece or in several."""
     kept: list[Tensor] = []
-    handle = layer.register_forward_pre_hook(lambda _, inputs: kept.append(inputs[0]))
+
+    def keep(_: nn.Module, inputs: tuple[Tensor | SparseTensor]) -> None:
+        kept.append(inputs[0].feats if isinstance(inputs[0], SparseTensor) else inputs[0])
+
+    handle = layer.register_forward_pre_hook(keep)
     try:
         run()
     finally:
         handle.remove()
-    given = kept[0]
-    return (given.feats if isinstance(given, SparseTensor) else given).float()
+    return torch.cat(kept).float()
 
 
 def cell_means(voxels: SparseTensor, cells: Tensor, factor: int) -> tuple[Tensor, Tensor]:
