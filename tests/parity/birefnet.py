@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from unittest.mock import patch
 
@@ -74,8 +75,21 @@ def _network_cases(folder: Path) -> Iterator[Outcome]:
             yield compare(f"birefnet {case} {CURRENT_CODE_ORDER}", LOGITS, [pair])
         other = folder / f"io_{case}_half.safetensors"
         if other.is_file():
-            pair = ("logits", half(io["in.x"].half()), load_file(other)["out.logits"])
-            yield compare(f"birefnet {case} half", HALF_AGAINST_HALF, [pair])
+            with _one_thread():
+                logits = half(io["in.x"].half())
+            yield compare(f"birefnet {case} half", HALF_AGAINST_HALF, [("logits", logits, load_file(other)["out.logits"])])
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Sums in one order wherever this runs: a last bit of half precision grows to 0.7e-2 to 1.6e-2 in the case `rect`, whose
+    golden is 1.1e-2 from its own float32 run, so that the number of threads alone decided whether the limit was met."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _capture(network: BiRefNet) -> Tensors:
