@@ -78,6 +78,10 @@ def _structure_flow(folder: Path, config: dict, io: Tensors, dtype: torch.dtype)
     yield "out", network(io["in.x"], io["in.t"], io["in.cond"]), io["out"]
     projected = network.project_context(io["in.cond"])
     yield "out (projected context)", network(io["in.x"], io["in.t"], projected), io["out"]
+    blind = network.project_context(torch.zeros_like(io["in.cond"]))
+    for together in (False, True):
+        out = network.both(io["in.x"], io["in.t"], projected, blind, together)[0]
+        yield f"out (with the unconditional pass{', one batch' if together else ''})", out, io["out"]
 
 
 def _latent_flow(folder: Path, config: dict, io: Tensors, dtype: torch.dtype) -> Pairs:
@@ -87,6 +91,8 @@ def _latent_flow(folder: Path, config: dict, io: Tensors, dtype: torch.dtype) ->
     yield "out", network(x, io["in.t"], io["in.cond"], concat).feats, io["out.feats"]
     projected = network.project_context(io["in.cond"])
     yield "out (projected context)", network(x, io["in.t"], projected, concat).feats, io["out.feats"]
+    blind = network.project_context(torch.zeros_like(io["in.cond"]))
+    yield "out (with the unconditional pass)", network.both(x, io["in.t"], projected, blind, False, concat)[0], io["out.feats"]
     if "out_cond_list.feats" in io:
         conditions = [io[f"in.cond_list.{b}"] for b in range(x.batch_size)]
         yield "out_cond_list", network(x, io["in.t"], conditions, concat).feats, io["out_cond_list.feats"]
