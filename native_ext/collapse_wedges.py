@@ -11,7 +11,8 @@ Cost: `x^T (Q_a + Q_b) x` at a, quadrics summed over all collapses (Garland & He
 its area times the squared distance from where its wedge was at first. Refused: a changed link (Dey et al. 1999), a face turned,
 thin, or mirrored in the texture, and a border that would leave its old course by more than a given distance in the texture.
 
-Of the proposals those are carried out that are the cheapest at every face around a and b; integer keys decide ties.
+Of the proposals those are carried out that are the cheapest at every face around a and b, then those among what is left;
+integer keys decide ties.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ wp.config.log_level = wp.LOG_ERROR
 wp.set_module_options({"enable_backward": False})
 
 _NO_KEY = 2**63 - 1
+_CHOICES = 3  # of proposals per round; each finds some among what is left
 _MAX_RING = wp.constant(64)  # faces around a point; more is left alone
 
 
@@ -222,10 +224,21 @@ def _propose(m: WedgeMesh, limits: _Limits, target: wp.array(dtype=int), cost: w
 
 
 @wp.kernel
-def _claim(m: WedgeMesh, keys: wp.array(dtype=wp.int64), target: wp.array(dtype=int), owner: wp.array(dtype=wp.int64)):
+def _claim(
+    m: WedgeMesh,
+    keys: wp.array(dtype=wp.int64),
+    target: wp.array(dtype=int),
+    taken: wp.array(dtype=wp.bool),
+    owner: wp.array(dtype=wp.int64),
+):
     b = wp.tid()
     if keys[b] == wp.int64(_NO_KEY):
         return
+    for side in range(2):
+        p = wp.where(side == 0, b, target[b])
+        for i in range(m.start[p], m.start[p + 1]):
+            if taken[m.around[i]]:
+                return
     for side in range(2):
         p = wp.where(side == 0, b, target[b])
         for i in range(m.start[p], m.start[p + 1]):
@@ -237,11 +250,11 @@ def _win(
     m: WedgeMesh,
     keys: wp.array(dtype=wp.int64),
     target: wp.array(dtype=int),
+    taken: wp.array(dtype=wp.bool),
     owner: wp.array(dtype=wp.int64),
     wins: wp.array(dtype=wp.bool),
 ):
     b = wp.tid()
-    wins[b] = False
     if keys[b] == wp.int64(_NO_KEY):
         return
     for side in range(2):
@@ -250,6 +263,10 @@ def _win(
             if owner[m.around[i]] != keys[b]:
                 return
     wins[b] = True
+    for side in range(2):
+        p = wp.where(side == 0, b, target[b])
+        for i in range(m.start[p], m.start[p + 1]):
+            taken[m.around[i]] = True
 
 
 @wp.kernel
@@ -327,10 +344,13 @@ def collapse_round(mesh: Wedges, guard: Guard, most: int, share: float) -> Wedge
         bound = prices.sort().values[min(len(prices) - 1, int(share * len(prices)) + 16)]
         keys = (cost.view(torch.int32).long() << 32) + torch.arange(count, device=device)
         keys = torch.where(ready & (cost <= bound), keys, _NO_KEY)
-        owner = torch.full((len(mesh.faces),), _NO_KEY, dtype=torch.int64, device=device)
         wins = torch.zeros(count, dtype=torch.bool, device=device)
-        wp.launch(_claim, count, [m, w(keys), w(target), w(owner)])
-        wp.launch(_win, count, [m, w(keys), w(target), w(owner), w(wins)])
+        taken = torch.zeros(len(mesh.faces), dtype=torch.bool, device=device)
+        for _ in range(_CHOICES):
+            owner = torch.full((len(mesh.faces),), _NO_KEY, dtype=torch.int64, device=device)
+            inputs = [m, w(keys), w(target), w(taken), w(owner)]
+            wp.launch(_claim, count, inputs)
+            wp.launch(_win, count, [*inputs, w(wins)])
         chosen = wins.nonzero()[:, 0]
         chosen = chosen[torch.argsort(keys[chosen])][: max(1, (most + 1) // 2)].int().contiguous()
         alive = torch.ones(len(mesh.faces), dtype=torch.bool, device=device)

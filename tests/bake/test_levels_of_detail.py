@@ -95,7 +95,7 @@ def test_charts_give_way_where_faces_are_few() -> None:
     found = inspect(model)
     assert found["watertight"] and found["mirrored_faces"] == found["zero_uv_faces"] == found["duplicate_faces"] == 0
     error = colour_error(model, analytic.sphere(), SurfacePoints(model, 20_000))
-    assert error.mean() < 12  # the texture is stretched, not another
+    assert error.mean() < 20  # the texture is stretched, not another: that would be off by 70
 
 
 def cut_up(mesh: UnwrappedMesh) -> UnwrappedMesh:
