@@ -11,8 +11,9 @@ from torch import Tensor
 
 from genesis_server.ovoxel.voxels import OVoxel
 from genesis_server.pipeline.latents import Latent
+from genesis_server.pipeline.memory import VOXELS_PER_CELL, Work
 from genesis_server.pipeline.model import SHAPE_ENCODER, TEXTURE_DECODER, Model
-from genesis_server.sparse.resample import coarsen
+from genesis_server.sparse.resample import coarsen, subdivisions_between
 from genesis_server.sparse.tensor import Level, SparseTensor
 
 
@@ -20,8 +21,9 @@ def encode_shape(model: Model, voxels: OVoxel) -> Latent:
     """The raw shape latent of a mesh's voxels: the mean of the encoder's posterior, nothing is drawn."""
     level = Level(_with_sample(voxels.coords.to(model.device)))
     vertices = SparseTensor(voxels.dual_vertices.to(model.device), level)
-    with model.network(SHAPE_ENCODER) as encoder, torch.inference_mode():
-        mean, _ = encoder(vertices, voxels.intersected.to(model.device))
+    work = Work(round(len(voxels.coords) / VOXELS_PER_CELL))
+    with model.use(SHAPE_ENCODER, work) as used, torch.inference_mode():
+        mean, _ = used.network(vertices, voxels.intersected.to(model.device))
     return Latent(mean.coords, mean.feats.float(), voxels.resolution)
 
 
@@ -29,13 +31,22 @@ def decode_texture(model: Model, texture: Latent, voxels: OVoxel) -> OVoxel:
     """The voxels with attributes, not clamped; `texture` lies on the cells that `encode_shape` gave for them.
 
     The decoder predicts no subdivision: it is told the levels between the latent's cells and the voxels, as the encoder
-    left them.
+    left them; where it has to work in tiles, as masks, which it can cut.
     """
-    with model.network(TEXTURE_DECODER) as decoder, torch.inference_mode():
-        level = Level(_with_sample(voxels.coords.to(model.device)))
+    with model.use(TEXTURE_DECODER, Work(len(texture.coords))) as used, torch.inference_mode():
+        decoder, fine = used.network, Level(_with_sample(voxels.coords.to(model.device)))
+        level = fine
         for _ in range(decoder.up_levels):
             level = coarsen(level)
-        attributes = decoder(SparseTensor(texture.feats.to(model.device), level)).feats.float() * 0.5 + 0.5
+        feats = texture.feats.to(model.device)
+        if used.rung.tiles == 1:
+            painted = decoder(SparseTensor(feats, level)).feats
+        else:
+            masks, order = subdivisions_between(Level(level.coords), fine, decoder.up_levels)
+            out = decoder(SparseTensor(feats, level.coords), subdivisions=masks, tiles=used.rung.tiles).feats
+            painted = torch.empty_like(out)
+            painted[order] = out
+        attributes = painted.float() * 0.5 + 0.5
     return replace(voxels, attributes=attributes.to(voxels.coords.device))
 
 

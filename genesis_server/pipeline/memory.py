@@ -101,6 +101,8 @@ class Network:
             return _flow_weights(self, rung) + self.scale * _flow_work(self.args, rung, work) + rounded
         if "up_block_type" in self.args:
             return self.weights + _decoder_work(self.args, rung, work)
+        if "down_block_type" in self.args:
+            return self.weights + _encoder_work(self.args, work)
         return self.weights + _OTHER_WORK
 
 
@@ -281,6 +283,13 @@ def _decoder_work(args: Mapping[str, Any], rung: Rung, work: Work) -> int:
     return shape + int(
         1.2 * fine / 4 * features + share * part + fine * 90
     )  # 90: the rows that are finished already, and together
+
+
+def _encoder_work(args: Mapping[str, Any], work: Work) -> int:
+    """On the finest two levels: two streams and the table of neighbours of each, and what finding the levels takes."""
+    fine = work.tokens * VOXELS_PER_CELL ** (len(args["down_block_type"]) / 4)
+    first, second = args["model_channels"][:2]
+    return int(fine * (2 * 2 * first + 27 * 4 + 80) + fine / 4 * (2 * 2 * second + 2 * 27 * 4))
 
 
 def _widths(args: Mapping[str, Any]) -> tuple[int, int, int]:

@@ -184,7 +184,7 @@ class Model:
             pipeline_type or self.config.default_type, self._architectures, 2 ** (levels - 1), self.config.image_size
         )
 
-    def prepare(self, plan: Plan) -> int:
+    def prepare(self, plan: Plan | TexturePlan) -> int:
         """Decide how a whole run is to fit the device, before it begins.
 
         Returns:
@@ -193,11 +193,15 @@ class Model:
         Raises:
             GenesisError: OUT_OF_MEMORY when it cannot fit, saying what it needs and what would fit.
         """
-        if self.device.type != "cuda" or SHAPE_DECODER not in self._architectures:
+        textures = isinstance(plan, TexturePlan)
+        if self.device.type != "cuda" or (SHAPE_ENCODER if textures else SHAPE_DECODER) not in self._architectures:
             return 0
-        uses = self._uses(plan)
-        self.memory.expect({*uses, ENCODER, STRUCTURE_DECODER, *self._loaded})
-        peak = self.memory.require(uses, f"{plan.type}", lambda: self._smaller(plan))
+        uses = self._texture_uses(plan) if textures else self._uses(plan)
+        self.memory.expect({*uses, ENCODER, *([] if textures else [STRUCTURE_DECODER]), *self._loaded})
+        # the encoder, of which nothing was measured, refuses no one: it may need less than is thought
+        sure = {role: work for role, work in uses.items() if role != SHAPE_ENCODER}
+        what = f"Texturing at {plan.resolution}" if textures else plan.type
+        peak = self.memory.require(sure, what, lambda: "Choose a lower resolution." if textures else self._smaller(plan))
         if not all(self.memory.rung(role, work).resident for role, work in uses.items()):
             self.memory.floor = max(self.memory.floor, 1)  # networks that would have to go again need not stay first
         return peak
@@ -300,6 +304,12 @@ class Model:
         uses[plan.texture.role] = Work(last, _image_tokens(plan.texture.image_size))
         uses[SHAPE_DECODER] = uses[TEXTURE_DECODER] = Work(last)
         return uses
+
+    def _texture_uses(self, plan: TexturePlan) -> dict[str, Work]:
+        """The same for texturing a given mesh, which has as many cells as an object made at that resolution."""
+        cells = expected_cells(plan.resolution // plan.ratio)
+        texture = Work(cells, _image_tokens(plan.texture.image_size))
+        return {SHAPE_ENCODER: Work(cells), plan.texture.role: texture, TEXTURE_DECODER: Work(cells)}
 
     def _smaller(self, plan: Plan) -> str:
         """What would fit instead of a plan, in words."""

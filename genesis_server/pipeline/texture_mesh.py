@@ -131,6 +131,7 @@ class _Texturing:
     def run(self, stages: list[str], progress: Progress) -> None:
         self.progress = progress
         if self.model is not None:
+            self.model.prepare(self.plan)
             self.asset.made_with(self.model.identity)
         keys = self._keys()
         steps: Mapping[str, Callable[[StageWriter], None]] = {

@@ -53,14 +53,15 @@ MEASURED = [  # role, work, peak in GB under a budget of none, 8 and 4 GB: docs/
 ]
 
 
-def fake_model(budget: int | None) -> Model:
+def fake_model(budget: int | None, more: dict[str, Network] | None = None) -> Model:
     """The published sizes on a GPU that is not there: only arithmetic, no network."""
     from genesis_server.pipeline.config import Normalisation
 
     plain = Normalisation(torch.zeros(1), torch.ones(1))
     config = SimpleNamespace(low_vram=True, default_type="1024_cascade", image_size=None, shape=plain, texture=plain)
-    architectures = {role: network.args for role, network in PUBLISHED.items() if network.args}
-    weights = {role: network.weights for role, network in PUBLISHED.items()}
+    networks = PUBLISHED | (more or {})
+    architectures = {role: network.args for role, network in networks.items() if network.args}
+    weights = {role: network.weights for role, network in networks.items()}
     return Model("fake", config, architectures, {}, "cuda", weights=weights, budget=budget)
 
 
@@ -102,6 +103,18 @@ def test_the_peak_is_predicted_within_15_percent_of_what_was_measured(
     model.prepare(model.plan("1024_cascade"))
     predicted = model.memory.predict(role, model.memory.rung(role, work), work)
     assert abs(predicted / (peaks[index] * GB) - 1) < 0.15
+
+
+def test_texturing_a_mesh_is_planned_too() -> None:
+    encoder = {"model_channels": [64, 128, 256, 512, 1024], "down_block_type": ["SparseResBlockS2C3d"] * 4}
+    for budget in (24, 8, 6, 4):
+        model = fake_model(budget * GB, {"shape_slat_encoder": Network(encoder, 709_000_000)})
+        assert 2 * GB < model.prepare(model.texture_plan("1024")) <= budget * GB
+        assert (model.memory.floor == 0) == (budget == 24), "little room is left to networks that are not at work"
+    with pytest.raises(GenesisError, match=r"Texturing at 1024 needs at least \d\.\d GB") as caught:
+        model = fake_model(int(1.5 * GB), {"shape_slat_encoder": Network(encoder, 709_000_000)})
+        model.prepare(model.texture_plan("1024"))
+    assert caught.value.code == ErrorCode.OUT_OF_MEMORY
 
 
 def test_networks_that_a_run_does_not_use_are_not_counted() -> None:

@@ -3,6 +3,7 @@
 
 import dataclasses
 import shutil
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -16,6 +17,7 @@ from genesis_server.bake.gltf_scene import GltfScene
 from genesis_server.ovoxel.voxelize import voxelize_mesh
 from genesis_server.pipeline.encode_mesh import decode_texture, encode_shape
 from genesis_server.pipeline.latents import Latent
+from genesis_server.pipeline.memory import Rung, Work
 from genesis_server.pipeline.mesh_surface import MeshSurface, _into_tile
 from genesis_server.pipeline.model import Model, texturing_configuration
 from genesis_server.pipeline.plan import make_texture_plan
@@ -129,6 +131,22 @@ def test_attributes_lie_on_exactly_the_voxels_of_the_mesh(tmp_path: Path, model:
     )
     # the same voxels in another order get the same attributes: sums run in another order
     torch.testing.assert_close(decode_texture(model, texture, shuffled).attributes.flip(0), painted.attributes)
+
+
+def test_a_mesh_is_painted_the_same_in_tiles(tmp_path: Path, model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The smallest ways to run decode the finest level in parts; every voxel gets the same attributes."""
+    voxels = voxelize_mesh(MeshSurface(GltfScene.read(write_scene(tmp_path / "boxes.glb"))).mesh, 32)
+    shape = encode_shape(model, voxels)
+    texture = Latent(shape.coords, torch.randn(shape.feats.shape, generator=torch.Generator().manual_seed(0)), 32)
+    whole, use = decode_texture(model, texture, voxels).attributes, Model.use
+
+    @contextmanager
+    def tiled(self: Model, role: str, work: Work | None = None, precision: str = "auto"):
+        with use(self, role, work, precision) as used:
+            yield used._replace(rung=Rung(tiles=3))
+
+    monkeypatch.setattr(Model, "use", tiled)
+    assert torch.equal(decode_texture(model, texture, voxels).attributes, whole)
 
 
 def test_the_mesh_is_normalised_as_the_published_pipeline_does(tmp_path: Path) -> None:
