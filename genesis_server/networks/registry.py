@@ -21,6 +21,7 @@ from genesis_server.networks.latent_flow import SLatFlowModel
 from genesis_server.networks.sparse_unet import SparseUnetVaeDecoder, SparseUnetVaeEncoder
 from genesis_server.networks.structure_flow import SparseStructureFlowModel
 from genesis_server.networks.structure_vae import SparseStructureDecoder, SparseStructureEncoder
+from genesis_server.networks.weight_file import read_to_device
 from genesis_server.protocol.errors import ErrorCode, GenesisError, Remedy
 
 NETWORKS: dict[str, type[nn.Module]] = {
@@ -81,7 +82,7 @@ def load_checkpoint(
 
     Args:
         stem: path of the pair without its suffixes.
-        device: where the weights go; they are memory-mapped straight to it.
+        device: where the weights go, straight from the file.
         dtype: torso dtype. Default: as configured, but float32 where it computes on a CPU, on which half precision is both
             slower and less exact.
         computes_on: where it will compute, if not where its weights are kept.
@@ -133,9 +134,12 @@ def _build_empty(config_path: Path, dtype: torch.dtype | None) -> nn.Module:
 
 
 def read_weights(path: Path, device: torch.device | str = "cpu") -> dict[str, Tensor]:
-    """All tensors of a safetensors file on a device."""
+    """All tensors of a safetensors file on a device; on a CPU they are a memory map of it."""
     try:
-        return load_file(path, device=str(device))
+        with safe_open(path, framework="pt"):  # refuses what is no such file, or not all of it
+            pass
+        found = read_to_device(path, torch.device(device)) if torch.device(device).type == "cuda" else None
+        return load_file(path, device=str(device)) if found is None else found
     except FileNotFoundError as error:
         raise _missing(path) from error
     except (SafetensorError, OSError) as error:
