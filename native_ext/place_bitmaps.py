@@ -7,7 +7,7 @@ with the smallest `(y + height, x, turn)` is taken, bitmap by bitmap in the orde
 A bitmap is kept as runs `[first, last]` per row; the strip as jumps: a free cell holds the next filled column, a filled cell
 minus a column to its right up to which all is filled. A run that hits a filled stretch `[j, e)` hits it at every x up to
 `e - first`, so the search leaps over whole charts. One thread tests all x of one (y, turn), and an integer minimum decides: the
-same result on every device.
+same result on every device. Most rows have no gap for a bitmap's longest run, which one look at the row's widest gap tells.
 """
 
 from __future__ import annotations
@@ -102,12 +102,33 @@ def _cut_runs(
 
 
 @wp.kernel
+def _find_longest(
+    first_row: wp.array(dtype=int),
+    run_start: wp.array(dtype=int),
+    runs: wp.array(dtype=wp.vec2i),
+    longest: wp.array(dtype=wp.vec2i),
+):
+    """Row and length of the longest run of each turned bitmap."""
+    k = wp.tid()
+    best = wp.vec2i(0, 0)
+    for row in range(first_row[k + 1] - first_row[k]):
+        line = first_row[k] + row
+        for run in range(run_start[line], run_start[line + 1]):
+            length = runs[run][1] - runs[run][0] + 1
+            if length > best[1]:
+                best = wp.vec2i(row, length)
+    longest[k] = best
+
+
+@wp.kernel
 def _find_place(
     jumps: wp.array2d(dtype=int),
     boxes: wp.array(dtype=wp.vec4i),
     first_row: wp.array(dtype=int),
     run_start: wp.array(dtype=int),
     runs: wp.array(dtype=wp.vec2i),
+    longest: wp.array(dtype=wp.vec2i),
+    gap: wp.array(dtype=int),
     bitmap: int,
     width: int,
     height: int,
@@ -123,9 +144,12 @@ def _find_place(
         return
     if wp.int64(y + size[1]) * wp.int64(width) * _TURNS_WIDE > best[bitmap]:
         return
+    widest = longest[bitmap * _TURNS + turn]
+    if gap[y + widest[0]] < widest[1]:
+        return
     base = first_row[bitmap * _TURNS + turn]
     x = wp.int32(0)
-    row = wp.int32(0)
+    row = wp.int32(widest[0])
     clear = wp.int32(0)  # rows in a row (cyclic) without a hit
     while clear < size[1] and x + size[0] <= width:
         hit = wp.bool(False)
@@ -160,6 +184,7 @@ def _fill_place(
     runs: wp.array(dtype=wp.vec2i),
     bitmap: int,
     width: int,
+    gap: wp.array(dtype=int),
     used: wp.array(dtype=int),
     best: wp.array(dtype=wp.int64),
 ):
@@ -190,19 +215,43 @@ def _fill_place(
                 break
             jumps[y, col] = x + run[0]
             col -= 1
+    widest = wp.int32(0)
+    col = wp.int32(0)
+    while col < width:
+        jump = jumps[y, col]
+        if jump < 0:
+            col = -jump
+        else:
+            widest = wp.max(widest, jump - col)
+            col = jump
+    gap[y] = widest
 
 
-def place_bitmaps(canvas: Tensor, boxes: Tensor, width: int, height: int, step: int = 1) -> Placement:
-    """Packs the bitmaps cut out of `canvas` into a strip.
+@dataclass(frozen=True)
+class Bitmaps:
+    """Bitmaps as runs, in each of their turns.
+
+    Attributes:
+        boxes: int32 [B, 4], column, row, width, height in the canvas that they were cut from.
+        first_row: int32 [4 B + 1], first row of every turned bitmap; run_start: int32 [rows + 1]; runs: int32 [R, 2].
+        longest: int32 [4 B, 2], row and length of the longest run.
+        sides: the longer side of every bitmap.
+    """
+
+    boxes: Tensor
+    first_row: Tensor
+    run_start: Tensor
+    runs: Tensor
+    longest: Tensor
+    sides: list[int]
+
+
+def cut_bitmaps(canvas: Tensor, boxes: Tensor) -> Bitmaps:
+    """Bitmaps cut out of `canvas`.
 
     Args:
         canvas: uint8 [H, W], nonzero cells are part of a bitmap.
-        boxes: int32 [B, 4], column, row, width, height of each bitmap in the canvas, in the order in which they are placed.
-        width, height: of the strip; bitmaps that find no place leave `fits` false.
-        step: rows are tried in multiples of this.
-
-    Returns:
-        The placement, on the device of `canvas`.
+        boxes: int [B, 4], column, row, width, height of each bitmap in the canvas.
     """
     wp.init()
     device = canvas.device
@@ -210,31 +259,56 @@ def place_bitmaps(canvas: Tensor, boxes: Tensor, width: int, height: int, step: 
     boxes = boxes.int().contiguous()
     tall = boxes[:, [3, 2, 3, 2]].reshape(-1).long()
     owner = torch.arange(count * _TURNS, device=device, dtype=torch.int32).repeat_interleave(tall)
-    first_row = (torch.cumsum(tall, 0) - tall).int()
+    first_row = torch.cat([tall.new_zeros(1), torch.cumsum(tall, 0)]).int()
     counts = torch.zeros_like(owner)
-    best = torch.full((count,), _NOWHERE, dtype=torch.int64, device=device)
-    used = torch.zeros(1, dtype=torch.int32, device=device)
-    jumps = torch.full((height, width), width, dtype=torch.int32, device=device)
-    canvas_wp, owner_wp, first_wp = wp.from_torch(canvas.contiguous()), wp.from_torch(owner), wp.from_torch(first_row)
-    boxes_wp = wp.from_torch(boxes, dtype=wp.vec4i)
-    stream = wp.stream_from_torch(device) if device.type == "cuda" else None
-    with wp.ScopedDevice(wp.device_from_torch(device)), wp.ScopedStream(stream):
-        cut = [canvas_wp, boxes_wp, owner_wp, first_wp]
-        nothing = torch.zeros(1, 2, dtype=torch.int32, device=device)
+    longest = torch.zeros(count * _TURNS, 2, dtype=torch.int32, device=device)
+    cut = [wp.from_torch(canvas.contiguous()), wp.from_torch(boxes, dtype=wp.vec4i), wp.from_torch(owner)]
+    cut.append(wp.from_torch(first_row))
+    with wp.ScopedDevice(wp.device_from_torch(device)), wp.ScopedStream(_stream(device)):
         counts_wp = wp.from_torch(counts)
-        wp.launch(_cut_runs, len(owner), [*cut, counts_wp, False, counts_wp, wp.from_torch(nothing, dtype=wp.vec2i)])
-        run_start = torch.cat([used, torch.cumsum(counts, 0, dtype=torch.int32)])
+        wp.launch(_cut_runs, len(owner), [*cut, counts_wp, False, counts_wp, wp.from_torch(longest, dtype=wp.vec2i)])
+        run_start = torch.cat([counts.new_zeros(1), torch.cumsum(counts, 0, dtype=torch.int32)])
         runs = torch.zeros(int(run_start[-1]) + 1, 2, dtype=torch.int32, device=device)
         start_wp, runs_wp = wp.from_torch(run_start), wp.from_torch(runs, dtype=wp.vec2i)
         wp.launch(_cut_runs, len(owner), [*cut, start_wp, True, counts_wp, runs_wp])
-        shared = [wp.from_torch(jumps), boxes_wp, first_wp, start_wp, runs_wp]
-        last = [wp.from_torch(used), wp.from_torch(best)]
-        longest = boxes[:, 2:].amax(1).tolist()
-        for bitmap in range(count):
-            wp.launch(_find_place, (height // step + 1) * _TURNS, [*shared, bitmap, width, height, step, *last])
-            wp.launch(_fill_place, longest[bitmap], [*shared, bitmap, width, *last])
+        wp.launch(_find_longest, count * _TURNS, [cut[3], start_wp, runs_wp, wp.from_torch(longest, dtype=wp.vec2i)])
+    return Bitmaps(boxes, first_row, run_start, runs, longest, boxes[:, 2:].amax(1).tolist())
+
+
+def place_bitmaps(bitmaps: Bitmaps, order: list[int], width: int, height: int, step: int = 1) -> Placement:
+    """Packs bitmaps into a strip.
+
+    Args:
+        bitmaps: to be placed.
+        order: their numbers in the order in which they are placed.
+        width, height: of the strip; bitmaps that find no place leave `fits` false.
+        step: rows are tried in multiples of this.
+
+    Returns:
+        The placement, in the order of `bitmaps` and on their device.
+    """
+    device = bitmaps.boxes.device
+    best = torch.full((len(order),), _NOWHERE, dtype=torch.int64, device=device)
+    used = torch.zeros(1, dtype=torch.int32, device=device)
+    jumps = torch.full((height, width), width, dtype=torch.int32, device=device)
+    gap = torch.full((height,), width, dtype=torch.int32, device=device)
+    boxes, runs, longest = (
+        wp.from_torch(part, dtype=kind)
+        for part, kind in ((bitmaps.boxes, wp.vec4i), (bitmaps.runs, wp.vec2i), (bitmaps.longest, wp.vec2i))
+    )
+    shared = [wp.from_torch(jumps), boxes, wp.from_torch(bitmaps.first_row), wp.from_torch(bitmaps.run_start), runs]
+    gap_wp, last = wp.from_torch(gap), [wp.from_torch(used), wp.from_torch(best)]
+    with wp.ScopedDevice(wp.device_from_torch(device)), wp.ScopedStream(_stream(device)):
+        for bitmap in order:
+            inputs = [*shared, longest, gap_wp, bitmap, width, height, step, *last]
+            wp.launch(_find_place, (height // step + 1) * _TURNS, inputs)
+            wp.launch(_fill_place, bitmaps.sides[bitmap], [*shared, bitmap, width, gap_wp, *last])
     key = torch.where(best != _NOWHERE, best, 0)
     turn = key % _TURNS
     x, top = key // _TURNS % width, key // _TURNS // width
-    y = top - torch.where(turn % 2 == 1, boxes[:, 2].long(), boxes[:, 3].long())
+    y = top - torch.where(turn % 2 == 1, bitmaps.boxes[:, 2].long(), bitmaps.boxes[:, 3].long())
     return Placement(torch.stack([x, y], 1), turn, int(used.item()), bool((best != _NOWHERE).all()))
+
+
+def _stream(device: torch.device) -> wp.Stream | None:
+    return wp.stream_from_torch(device) if device.type == "cuda" else None

@@ -158,6 +158,37 @@ def _resolve(
 
 
 @wp.kernel
+def _cover_centres(corners: wp.array2d(dtype=wp.vec2), reach: float, canvas: wp.array2d(dtype=wp.uint8)):
+    f = wp.tid()
+    a = corners[f, 0]
+    b = corners[f, 1]
+    c = corners[f, 2]
+    low = wp.min(wp.min(a, b), c)
+    high = wp.max(wp.max(a, b), c)
+    for row in range(_first(low[1], canvas.shape[0]), _last(high[1], canvas.shape[0])):
+        for col in range(_first(low[0], canvas.shape[1]), _last(high[0], canvas.shape[1])):
+            if _inside(a, b, c, wp.vec2(float(col) + 0.5, float(row) + 0.5), 0.0):
+                canvas[row, col] = wp.uint8(1)
+
+
+@wp.kernel
+def _cover_near(corners: wp.array2d(dtype=wp.vec2), reach: float, canvas: wp.array2d(dtype=wp.uint8)):
+    f = wp.tid()
+    a = corners[f, 0]
+    b = corners[f, 1]
+    c = corners[f, 2]
+    low = wp.min(wp.min(a, b), c) - wp.vec2(reach, reach)
+    high = wp.max(wp.max(a, b), c) + wp.vec2(reach, reach)
+    for row in range(_first(low[1], canvas.shape[0]), _last(high[1], canvas.shape[0])):
+        for col in range(_first(low[0], canvas.shape[1]), _last(high[0], canvas.shape[1])):
+            if canvas[row, col] == wp.uint8(0):
+                p = wp.vec2(float(col) + 0.5, float(row) + 0.5)
+                w = _nearest_weights(a, b, c, p)
+                if wp.length(w[0] * a + w[1] * b + w[2] * c - p) <= reach:
+                    canvas[row, col] = wp.uint8(1)
+
+
+@wp.kernel
 def _count_cover(corners: wp.array2d(dtype=wp.vec2), count: wp.array2d(dtype=int)):
     f = wp.tid()
     a = corners[f, 0]
@@ -177,7 +208,6 @@ def _mark_covered(
     count: wp.array2d(dtype=int),
     owner: wp.array2d(dtype=int),
     covered: wp.array(dtype=wp.bool),
-    first: wp.array(dtype=wp.bool),
 ):
     f = wp.tid()
     a = corners[f, 0]
@@ -190,8 +220,26 @@ def _mark_covered(
             if count[row, col] > 1:
                 if _inside(a, b, c, wp.vec2(float(col) + 0.5, float(row) + 0.5), _STRICT):
                     covered[f] = True
-                    if owner[row, col] == f:
-                        first[f] = True
+                    wp.atomic_min(owner, row, col, f)
+
+
+@wp.kernel
+def _mark_first(
+    corners: wp.array2d(dtype=wp.vec2),
+    faces: wp.array(dtype=wp.int64),
+    owner: wp.array2d(dtype=int),
+    first: wp.array(dtype=wp.bool),
+):
+    f = int(faces[wp.tid()])
+    a = corners[f, 0]
+    b = corners[f, 1]
+    c = corners[f, 2]
+    low = wp.min(wp.min(a, b), c)
+    high = wp.max(wp.max(a, b), c)
+    for row in range(_first(low[1], owner.shape[0]), _last(high[1], owner.shape[0])):
+        for col in range(_first(low[0], owner.shape[1]), _last(high[0], owner.shape[1])):
+            if owner[row, col] == f:
+                first[f] = True
 
 
 def rasterize(corners: Tensor, height: int, width: int, reach: float = 0.0) -> Raster:
@@ -224,6 +272,17 @@ def rasterize(corners: Tensor, height: int, width: int, reach: float = 0.0) -> R
             device=on,
         )
     return Raster(owner, barycentric)
+
+
+def cover(corners: Tensor, height: int, width: int, reach: float) -> Tensor:
+    """uint8 [H, W], 1 where a texel's centre is no further from a face than `reach`; arguments as for `rasterize`."""
+    wp.init()
+    canvas = torch.zeros((height, width), dtype=torch.uint8, device=corners.device)
+    inputs = [wp.from_torch(corners.contiguous().float(), dtype=wp.vec2), float(reach), wp.from_torch(canvas)]
+    with wp.ScopedStream(wp.stream_from_torch(corners.device) if corners.device.type == "cuda" else None):
+        for kernel in (_cover_centres, _cover_near):
+            wp.launch(kernel, dim=corners.shape[0], inputs=inputs, device=wp.device_from_torch(corners.device))
+    return canvas
 
 
 def overdraw(corners: Tensor, height: int, width: int) -> Tensor:
@@ -261,10 +320,12 @@ def covered_faces(corners: Tensor, height: int, width: int) -> tuple[Tensor, Ten
     if not bool((count > 1).any()):
         return covered, first
     owner = torch.full((height, width), _NO_FACE, dtype=torch.int32, device=corners.device)
-    points = wp.from_torch(corners.contiguous().float(), dtype=wp.vec2)
+    points, owner_wp = wp.from_torch(corners.contiguous().float(), dtype=wp.vec2), wp.from_torch(owner)
     device = wp.device_from_torch(corners.device)
     with wp.ScopedStream(wp.stream_from_torch(corners.device) if corners.is_cuda else None):
-        wp.launch(_claim_centres, dim=len(corners), inputs=[points, wp.from_torch(owner)], device=device)
-        marks = [wp.from_torch(tensor) for tensor in (count, owner, covered, first)]
-        wp.launch(_mark_covered, dim=len(corners), inputs=[points, *marks], device=device)
+        inputs = [points, wp.from_torch(count), owner_wp, wp.from_torch(covered)]
+        wp.launch(_mark_covered, dim=len(corners), inputs=inputs, device=device)
+        faces = covered.nonzero()[:, 0]
+        inputs = [points, wp.from_torch(faces), owner_wp, wp.from_torch(first)]
+        wp.launch(_mark_first, dim=len(faces), inputs=inputs, device=device)
     return covered, first

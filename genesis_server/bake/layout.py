@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -18,8 +18,8 @@ from torch import Tensor
 
 from genesis_server.protocol.errors import ErrorCode, GenesisError
 from native_ext.exact_sum import exact_sum
-from native_ext.place_bitmaps import Placement, place_bitmaps
-from native_ext.rasterize import rasterize
+from native_ext.place_bitmaps import Bitmaps, Placement, cut_bitmaps, place_bitmaps
+from native_ext.rasterize import cover
 
 PACK_SIZE = 1024  # at this size the required padding is 4 texels; above, max(4, size / 256) keeps the same share
 PADDING = 4
@@ -29,36 +29,15 @@ _TURNS = 24  # directions tried for the smallest rectangle of a chart, within a 
 _MAX_SCALE = 4.0  # a chart seen this steeply would blow up without gaining detail
 _OVERLAP_SIDE = 1200  # charts are tested for overlap as if they filled a square of this many cells; an atlas gives them fewer
 _CELLS_PER_FACE = 40  # ... and no more than this for each face
-_PACK_ROUNDS = 7
-_PACK_ROUNDS_MANY = 6  # ... where there are
-_MANY_CHARTS = 60  # charts, of which each attempt takes longer and differs less
-_GROWTH = 1.03  # of the density from one attempt to the next
-_CLOSE = 1.006  # ratio of two densities at which their search ends
-_FINER = 1.035  # the full grid fits charts a little tighter than the half grid on which the density is searched
-_SHRINK = 0.993  # of the density on the full grid, from one attempt to the next ...
-_HOPE = 1.006  # ... which may do a little better than its height promises
+_TRIES = (3, 12)  # orders of the charts that are tried at one density: at least, at most, ...
+_TRIES_FOR_ALL = 500  # ... and about this many divided by the charts, of each of which a place must be found
+_SWAPPED = 0.3  # of the charts change their place in the order from one try to the next ...
+_SWAP = 0.25  # ... by this much of the logarithm of their area, to either side together
+_BOLD = 1.06  # times the density that the first try promises: where the search begins ...
+_SHRINK = 0.994  # ... and how it goes down from there ...
+_HOPE = 1.008  # ... in larger steps where even a little more than the height promises is far
 _INTERLOCK = 0.9  # bitmaps need about this share of the space of their rectangles
-
-
-def _shuffled(seed: int) -> Callable[[Tensor], Tensor]:
-    """By area, give or take a quarter: another order that begins with large charts, the same on every run."""
-
-    def measure(size: Tensor) -> Tensor:
-        draw = torch.rand(len(size), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-        return size.prod(1) * (1 + 0.5 * (draw - 0.5)).to(size.device)
-
-    return measure
-
-
-# largest first, by one of these measures of a chart's rectangle [C, 2]; the first of them where there are many charts
-_ORDERS: dict[str, Callable[[Tensor], Tensor]] = {
-    "area": lambda size: size.prod(1),
-    "perimeter": lambda size: size.sum(1),
-    "length": lambda size: size.amax(1),
-    **{f"shuffled {seed}": _shuffled(seed) for seed in range(5)},
-}
-_ORDERS_MANY = 3
-_BULKY, _WASTE = 0.15, 0.012  # shares of the whole area
+_BULKY, _WASTE = 0.1, 0.012  # shares of the whole area
 _SICKLE = 0.66  # of its rectangle, that a chart fills: less is one
 _MAX_SHRINKS = 100
 _SMALLEST_CHART = 3  # cells that a tiny chart covers per axis
@@ -99,7 +78,7 @@ def altitudes(flat: Tensor) -> Tensor:
 
 def side_by_side(flat: Tensor, chart: Tensor, margin: int) -> tuple[Tensor, int, int]:
     """Flat charts [F, 3, 2] in cells, set apart on a canvas of the returned height and width."""
-    low, high = _bounds(flat, chart, int(chart.max()) + 1)
+    low, high = bounds(flat, chart, int(chart.max()) + 1)
     corners, _, height, width = _spread(flat, chart, low, high, margin)
     return corners, height, width
 
@@ -132,25 +111,28 @@ def pack_atlas(flat: Tensor, chart: Tensor, texture_size: int, check: Callable[[
             texture they then come closer together.
     """
     side = min(texture_size, PACK_SIZE)
-    low, high = _bounds(flat, chart, int(chart.max()) + 1)
+    low, high = bounds(flat, chart, int(chart.max()) + 1)
     # then closer together than the padding: seams show in mip-maps, of which so small a texture hardly has any
     finer = partial(pack_atlas, flat, chart, 2 * side, check) if side < PACK_SIZE else None
     if finer and low.shape[0] * (PADDING + _SMALLEST_CHART) ** 2 > side**2:
         return finer()
-    half, order = _largest_density(flat, chart, low, high, side // 2, check)
-    orders = [order, *(other for other in _ORDERS if other != order)][: _ORDERS_MANY if len(low) > _MANY_CHARTS else None]
-    density = 2 * half * _FINER
+    orders = _Orders((high - low).cpu())
+    tries = min(max(_TRIES_FOR_ALL // len(low), _TRIES[0]), _TRIES[1])
+    density = _expected_density(high - low, side, PADDING)
+    cut = _cut_out(flat * density, chart, low * density, high * density, PADDING)
+    density *= _BOLD * math.sqrt(side / _placed(cut, side, orders.best).height)
     for _ in range(_MAX_SHRINKS):
-        bitmaps = _cut_out(flat * density, chart, low * density, high * density, PADDING)
-        heights = {}
-        for name in orders:
+        cut = _cut_out(flat * density, chart, low * density, high * density, PADDING)
+        lowest = math.inf
+        for attempt in range(tries):
             check()
-            placement = _placed(bitmaps, side, name)
+            order = orders.next() if attempt else orders.best
+            placement = _placed(cut, side, order)
             if placement.fits and placement.height <= side:
-                return _laid_out(bitmaps, chart, placement) / side
-            heights[name] = placement.height
-        orders = sorted(orders, key=lambda name: heights[name])[: max(2, len(orders) - 1)]  # the hopeful ones
-        density *= min(_SHRINK, _HOPE * math.sqrt(side / heights[orders[0]]))
+                return _laid_out(cut, chart, placement) / side
+            if placement.height <= lowest:
+                lowest, orders.best = placement.height, order
+        density *= min(_SHRINK, _HOPE * math.sqrt(side / lowest))
     if finer:
         return finer()
     raise GenesisError(
@@ -166,82 +148,58 @@ def _expected_density(size: Tensor, side: int, padding: int) -> float:
     return (math.sqrt(b * b - 4 * a * min(c, -1.0)) - b) / (2 * a)
 
 
-def _largest_density(
-    flat: Tensor, chart: Tensor, low: Tensor, high: Tensor, side: int, check: Callable[[], None]
-) -> tuple[float, str]:
-    """Cells per unit of length at which the charts just fit a square of `side` cells, and the order that makes them fit.
+class _Orders:
+    """Orders in which charts may be placed: large ones first, give or take.
 
-    What fits is chaotic, but nearly so from some density on; the search halves the interval between what fitted and what did
-    not. Of the orders the first that fits is taken.
+    `best`, float64 [C], is what the next ones vary: charts with a higher value are placed earlier. The same on every run.
     """
-    padding = PADDING // 2
-    density = _expected_density(high - low, side, padding)
-    best, best_order, tight = 0.0, "area", math.inf
-    many = low.shape[0] > _MANY_CHARTS
-    orders = list(_ORDERS)[: _ORDERS_MANY if many else None]
-    for _ in range(_PACK_ROUNDS_MANY if many else _PACK_ROUNDS):
-        lowest = math.inf
-        bitmaps = _cut_out(flat * density, chart, low * density, high * density, padding)
-        for name in sorted(orders, key=lambda name: name != best_order):
-            check()
-            placement = _placed(bitmaps, side, name)
-            lowest = min(lowest, placement.height)
-            if placement.fits and placement.height <= side:
-                best, best_order = density, name
-                break
-        if lowest > side:
-            tight = density
-        if best == 0.0:
-            density *= min(1 / _GROWTH, math.sqrt(side / lowest))
-        elif tight == math.inf:
-            density *= max(_GROWTH, math.sqrt(side / lowest))
-        elif tight / best < _CLOSE:
-            break
-        else:
-            density = math.sqrt(best * tight)
-    return best or density, best_order
+
+    def __init__(self, size: Tensor) -> None:
+        self.best = size.double().prod(1).clamp_min(1e-300).log()
+        self._random = torch.Generator().manual_seed(0)
+
+    def next(self) -> Tensor:
+        """Another one near the best."""
+        draw, change = torch.rand(2, len(self.best), generator=self._random, dtype=torch.float64)
+        return self.best + _SWAP * (change - 0.5) * (draw < _SWAPPED)
 
 
 @dataclass(frozen=True)
-class _Bitmaps:
+class _CutCharts:
     """Charts as bitmaps with half of their padding around them.
 
     Attributes:
         local: float64 [F, 3, 2], corners in cells of the chart's own box.
         boxes: int64 [C, 4], column, row, width and height in the canvas.
-        canvas: uint8 [H, W].
+        bitmaps: of the charts.
     """
 
     local: Tensor
     boxes: Tensor
-    canvas: Tensor
+    bitmaps: Bitmaps
 
 
-def _cut_out(flat: Tensor, chart: Tensor, low: Tensor, high: Tensor, padding: int) -> _Bitmaps:
+def _cut_out(flat: Tensor, chart: Tensor, low: Tensor, high: Tensor, padding: int) -> _CutCharts:
     corners, boxes, height, width = _spread(flat, chart, low, high, padding // 2 + 1)
     # no cell is near two charts only if they are further apart than twice the reach less a cell's diagonal
-    covered = rasterize(corners.float(), height, width, reach=(padding + math.sqrt(2)) / 2).face >= 0
-    return _Bitmaps(corners - boxes[chart, None, :2].double(), boxes, covered.to(torch.uint8))
+    canvas = cover(corners.float(), height, width, (padding + math.sqrt(2)) / 2)
+    return _CutCharts(corners - boxes[chart, None, :2].double(), boxes, cut_bitmaps(canvas, boxes))
 
 
-def _placed(bitmaps: _Bitmaps, side: int, order_by: str) -> Placement:
-    """The bitmaps in a strip of width `side` and 5/4 of its height; `height` tells how much more they need where they do not
-    fit."""
-    boxes, most = bitmaps.boxes, 5 * side // 4
-    longest = int(boxes[:, 2:].max())
+def _placed(cut: _CutCharts, side: int, order: Tensor) -> Placement:
+    """The charts in a strip of width `side` and 3/2 of its height, the ones with a high value in `order` [C] first; `height`
+    tells how much more they need where they do not fit."""
+    boxes, most = cut.boxes, 3 * side // 2
+    longest = max(cut.bitmaps.sides)
     if longest > side:
         return Placement(boxes[:, :2], boxes[:, 0], side * longest**2 // side**2 + 1, False)
-    order = torch.argsort(_ORDERS[order_by](boxes[:, 2:].double()), descending=True, stable=True)
-    found = place_bitmaps(bitmaps.canvas, boxes[order], side, most, max(1, side // 512))
-    if not found.fits:
-        return Placement(found.position, found.turn, most, False)
-    position, turn = torch.empty_like(found.position), torch.empty_like(order)
-    position[order], turn[order] = found.position, found.turn
-    return Placement(position, turn, found.height, True)
+    numbers = torch.argsort(order, descending=True, stable=True).tolist()
+    found = place_bitmaps(cut.bitmaps, numbers, side, most, max(1, side // 512))
+    return found if found.fits else replace(found, height=most)
 
 
-def _laid_out(bitmaps: _Bitmaps, chart: Tensor, placement: Placement) -> Tensor:
-    turned = _quarter_turned(bitmaps.local, placement.turn[chart], bitmaps.boxes[chart, 2:].double())
+def _laid_out(cut: _CutCharts, chart: Tensor, placement: Placement) -> Tensor:
+    turned = _quarter_turned(cut.local, placement.turn[chart], cut.boxes[chart, 2:].double())
     return turned + placement.position[chart, None].double()
 
 
@@ -257,13 +215,15 @@ def _spread(flat: Tensor, chart: Tensor, low: Tensor, high: Tensor, margin: int)
     size = (torch.ceil(high - low).long() + 2 * margin).cpu()
     order = torch.argsort(size[:, 1], descending=True, stable=True)
     width = max(int(size[:, 0].max()), math.isqrt(int(size.prod(1).sum())) + 1)
-    boxes = torch.zeros(size.shape[0], 4, dtype=torch.int64)
+    places = []
     x = y = row = 0
-    for number, (w, h) in zip(order.tolist(), size[order].tolist(), strict=True):
+    for w, h in size[order].tolist():
         if x + w > width:
             x, y, row = 0, y + row, 0
-        boxes[number] = torch.tensor([x, y, w, h])
+        places.append((x, y, w, h))
         x, row = x + w, max(row, h)
+    boxes = torch.empty(len(places), 4, dtype=torch.int64)
+    boxes[order] = torch.tensor(places)
     boxes = boxes.to(chart.device)
     corners = flat - low[chart, None] + (boxes[chart, None, :2] + margin)
     return corners, boxes, y + row, width
@@ -271,7 +231,7 @@ def _spread(flat: Tensor, chart: Tensor, low: Tensor, high: Tensor, margin: int)
 
 def bulky_charts(flat: Tensor, chart: Tensor) -> Tensor:
     """Numbers of the charts that leave room unused: large ones, and those that fill little of their rectangle."""
-    low, high = _bounds(flat, chart, int(chart.max()) + 1)
+    low, high = bounds(flat, chart, int(chart.max()) + 1)
     area = exact_sum(chart, _doubled_area(flat).abs(), low.shape[0]) / 2
     room = (high - low).prod(1)
     sickle = (area < _SICKLE * room) & (room - area > _WASTE * area.sum())
@@ -283,7 +243,8 @@ def _doubled_area(flat: Tensor) -> Tensor:
     return (b - a)[:, 0] * (c - a)[:, 1] - (b - a)[:, 1] * (c - a)[:, 0]
 
 
-def _bounds(flat: Tensor, chart: Tensor, count: int) -> tuple[Tensor, Tensor]:
+def bounds(flat: Tensor, chart: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Lowest and highest coordinates [C, 2] of flat charts [F, 3, 2]."""
     where = chart[:, None].expand(-1, 2)
     low = torch.full((count, 2), math.inf, dtype=flat.dtype, device=flat.device)
     high = torch.full((count, 2), -math.inf, dtype=flat.dtype, device=flat.device)
@@ -300,7 +261,7 @@ def turn_to_rectangles(flat: Tensor, chart: Tensor) -> Tensor:
     for step in range(_TURNS):
         theta = math.pi / 2 * step / _TURNS
         turn = flat.new_tensor([[math.cos(theta), math.sin(theta)], [-math.sin(theta), math.cos(theta)]])
-        low, high = _bounds(flat @ turn, chart, count)
+        low, high = bounds(flat @ turn, chart, count)
         area = (high - low).prod(1)
         better = area < best * (1 - 1e-6)
         best = torch.where(better, area, best)

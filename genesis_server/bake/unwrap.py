@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from genesis_server.bake.charts import Adjacency, border_lengths, cluster_faces, connected, face_adjacency
+from genesis_server.bake.join import join_charts
 from genesis_server.bake.layout import (
     MIN_ALTITUDE,
     PACK_SIZE,
@@ -107,6 +108,7 @@ def _lay_flat(mesh: Mesh, near: Adjacency, chart: Tensor, side: int) -> tuple[Te
         chart = connected(torch.where(thin, fresh, chart), near.pairs)
     else:
         flat = _flatten(mesh, near.areas, chart, density)
+    chart, flat = join_charts(mesh, near, chart, flat, 2 * density, MIN_ALTITUDE * float(_side(flat)) / side)
     return chart, widen_slivers(turn_to_rectangles(flat, chart), chart)
 
 
