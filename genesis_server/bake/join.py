@@ -23,7 +23,7 @@ from native_ext.exact_sum import exact_sum
 from native_ext.relax_flat import own_shapes, relax_flat
 
 _ROUNDS = 12  # each joins the pairs that fit best, of which most charts are not part
-_SHARED = 0.18  # of the shorter outline, at least, that disappears when two charts join
+_SHARED = 0.25  # of the shorter outline, at least, that disappears when two charts join
 _GAP = 0.12  # of the common border's length: root mean square distance of its two places
 _STRETCH = 0.02  # mean squared distance of corners from where their true shapes would be, of those shapes' size
 _FILL = 0.72  # of its rectangle that a chart fills, or as much as its parts did

@@ -39,6 +39,8 @@ _HOPE = 1.008  # ... in larger steps where even a little more than the height pr
 _INTERLOCK = 0.9  # bitmaps need about this share of the space of their rectangles
 _BULKY, _WASTE = 0.1, 0.012  # shares of the whole area
 _SICKLE = 0.66  # of its rectangle, that a chart fills: less is one
+_MANY_CHARTS = 150  # are placed on half cells: whole ones would widen the padding by a fifth
+_BARELY = 0.01  # cells
 _MAX_SHRINKS = 100
 _SMALLEST_CHART = 3  # cells that a tiny chart covers per axis
 
@@ -79,7 +81,7 @@ def altitudes(flat: Tensor) -> Tensor:
 def side_by_side(flat: Tensor, chart: Tensor, margin: int) -> tuple[Tensor, int, int]:
     """Flat charts [F, 3, 2] in cells, set apart on a canvas of the returned height and width."""
     low, high = bounds(flat, chart, int(chart.max()) + 1)
-    corners, _, height, width = _spread(flat, chart, low, high, margin)
+    corners, _, height, width = _spread(flat, chart, low, torch.ceil(high - low).long() + 2 * margin, margin)
     return corners, height, width
 
 
@@ -118,21 +120,22 @@ def pack_atlas(flat: Tensor, chart: Tensor, texture_size: int, check: Callable[[
         return finer()
     orders = _Orders((high - low).cpu())
     tries = min(max(_TRIES_FOR_ALL // len(low), _TRIES[0]), _TRIES[1])
-    density = _expected_density(high - low, side, PADDING)
-    cut = _cut_out(flat * density, chart, low * density, high * density, PADDING)
-    density *= _BOLD * math.sqrt(side / _placed(cut, side, orders.best).height)
+    cells, padding = (2 * side, 2 * PADDING) if len(low) > _MANY_CHARTS else (side, PADDING)
+    density = _expected_density(high - low, cells, padding)
+    cut = _cut_out(flat * density, chart, low * density, high * density, padding)
+    density *= _BOLD * math.sqrt(cells / _placed(cut, cells, orders.best).height)
     for _ in range(_MAX_SHRINKS):
-        cut = _cut_out(flat * density, chart, low * density, high * density, PADDING)
+        cut = _cut_out(flat * density, chart, low * density, high * density, padding)
         lowest = math.inf
         for attempt in range(tries):
             check()
             order = orders.next() if attempt else orders.best
-            placement = _placed(cut, side, order)
-            if placement.fits and placement.height <= side:
-                return _laid_out(cut, chart, placement) / side
+            placement = _placed(cut, cells, order)
+            if placement.fits and placement.height <= cells:
+                return _laid_out(cut, chart, placement) / cells
             if placement.height <= lowest:
                 lowest, orders.best = placement.height, order
-        density *= min(_SHRINK, _HOPE * math.sqrt(side / lowest))
+        density *= min(_SHRINK, _HOPE * math.sqrt(cells / lowest))
     if finer:
         return finer()
     raise GenesisError(
@@ -180,9 +183,12 @@ class _CutCharts:
 
 
 def _cut_out(flat: Tensor, chart: Tensor, low: Tensor, high: Tensor, padding: int) -> _CutCharts:
-    corners, boxes, height, width = _spread(flat, chart, low, high, padding // 2 + 1)
     # no cell is near two charts only if they are further apart than twice the reach less a cell's diagonal
-    canvas = cover(corners.float(), height, width, (padding + math.sqrt(2)) / 2)
+    reach = (padding + math.sqrt(2)) / 2
+    # the first centre within reach is just so, which covers fewest columns and rows
+    size = torch.floor(high - low + 2 * reach + _BARELY).long().clamp_min(1)
+    corners, boxes, height, width = _spread(flat, chart, low, size, reach - 0.5 + _BARELY)
+    canvas = cover(corners.float(), height, width, reach)
     return _CutCharts(corners - boxes[chart, None, :2].double(), boxes, cut_bitmaps(canvas, boxes))
 
 
@@ -194,7 +200,7 @@ def _placed(cut: _CutCharts, side: int, order: Tensor) -> Placement:
     if longest > side:
         return Placement(boxes[:, :2], boxes[:, 0], side * longest**2 // side**2 + 1, False)
     numbers = torch.argsort(order, descending=True, stable=True).tolist()
-    found = place_bitmaps(cut.bitmaps, numbers, side, most, max(1, side // 512))
+    found = place_bitmaps(cut.bitmaps, numbers, side, most)
     return found if found.fits else replace(found, height=most)
 
 
@@ -210,9 +216,10 @@ def _quarter_turned(local: Tensor, turn: Tensor, size: Tensor) -> Tensor:
     return turned[turn, torch.arange(turn.shape[0], device=turn.device)]
 
 
-def _spread(flat: Tensor, chart: Tensor, low: Tensor, high: Tensor, margin: int) -> tuple[Tensor, Tensor, int, int]:
-    """Sets the charts side by side in rows: corners [F, 3, 2] in cells, boxes [C, 4], and the canvas' height and width."""
-    size = (torch.ceil(high - low).long() + 2 * margin).cpu()
+def _spread(flat: Tensor, chart: Tensor, low: Tensor, size: Tensor, margin: float) -> tuple[Tensor, Tensor, int, int]:
+    """Sets the charts side by side in rows, each in a box of `size` [C, 2] and so far from its corner: corners [F, 3, 2] in
+    cells, boxes [C, 4], and the canvas' height and width."""
+    size = size.cpu()
     order = torch.argsort(size[:, 1], descending=True, stable=True)
     width = max(int(size[:, 0].max()), math.isqrt(int(size.prod(1).sum())) + 1)
     places = []
