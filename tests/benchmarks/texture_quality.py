@@ -37,6 +37,10 @@ SOLIDS = {
     "torus": analytic.torus,
     "thin_sheet": analytic.thin_sheet,
     "noisy_blob": analytic.noisy_blob,
+    "torus_knot": analytic.torus_knot,
+    "nested_shells": analytic.nested_shells,
+    "lattice": analytic.lattice,
+    "text": analytic.text,
 }
 SIZE = 2048  # texels, for which the aims below are stated
 
