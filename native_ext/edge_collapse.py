@@ -117,30 +117,28 @@ def collapse(surface: Surface, fans: Fans, sides: Tensor) -> tuple[Tensor, Tenso
         bool [F], faces that stay; bool [V], vertices that took in another.
     """
     into = torch.arange(len(surface.points), dtype=torch.int32, device=sides.device)
-    moved = torch.zeros(len(surface.points), dtype=torch.int32, device=sides.device)
+    moved = torch.zeros(len(surface.points), dtype=torch.bool, device=sides.device)
     launch(_collapse, len(sides), surface, fans, [wp.from_torch(t) for t in (sides.int(), into, moved)])
-    faces = into[surface.faces.long()]
-    kept = (faces != faces.roll(1, 1)).all(1)
+    faces, kept = torch.empty_like(surface.faces), torch.empty(len(surface.faces), dtype=torch.bool, device=sides.device)
+    launch(_rename, len(faces), surface, fans, [wp.from_torch(t) for t in (into, faces.view(-1), kept)], split=True)
     surface.faces = faces[kept]
-    return kept, moved.bool()
+    return kept, moved
 
 
-def outdated(surface: Surface, edges: EdgeCosts, kept: Tensor, moved: Tensor) -> Tensor:
+def outdated(surface: Surface, fans: Fans, edges: EdgeCosts, kept: Tensor, moved: Tensor) -> Tensor:
     """Carries costs over a collapse; returns the sides int64 whose costs have to be computed again.
 
     Args:
-        surface: after it, its vertices not renumbered yet.
+        surface: after it, its vertices not renumbered yet; fans of before are good enough.
         edges: before it, and after it on return: all edges whose faces have changed may be asked again.
         kept, moved: as `collapse` returns them.
     """
-    faces = surface.faces.long()
-    at_end = moved[faces]
-    around = torch.zeros_like(moved)
-    around[faces[at_end.any(1)].reshape(-1)] = True
-    near = around[faces]
-    edges.cost = edges.cost.view(-1, 3)[kept].reshape(-1)
-    edges.refused = (edges.refused.view(-1, 3)[kept] & ~(near | near.roll(-1, 1))).reshape(-1)
-    return torch.nonzero((at_end | at_end.roll(-1, 1)).reshape(-1))[:, 0]
+    edges.cost, edges.refused = (known.view(-1, 3)[kept].view(-1) for known in (edges.cost, edges.refused))
+    around, again = torch.zeros_like(moved), torch.empty_like(edges.refused)
+    near = [wp.from_torch(t) for t in (moved, around)]
+    launch(_reach, len(surface.faces), surface, fans, near)
+    launch(_outdate, len(again), surface, fans, [*near, *map(wp.from_torch, (edges.refused, again))], split=True)
+    return torch.nonzero(again)[:, 0]
 
 
 @wp.kernel
@@ -296,7 +294,7 @@ def _occupy(
 
 
 @wp.kernel
-def _collapse(m: Arrays, sides: wp.array(dtype=int), into: wp.array(dtype=int), moved: wp.array(dtype=int)):
+def _collapse(m: Arrays, sides: wp.array(dtype=int), into: wp.array(dtype=int), moved: wp.array(dtype=wp.bool)):
     s = sides[wp.tid()]
     a = m.corner[s]
     b = m.corner[turn_side(s, 1)]
@@ -306,4 +304,40 @@ def _collapse(m: Arrays, sides: wp.array(dtype=int), into: wp.array(dtype=int), 
     m.constant[a] = m.constant[a] + m.constant[b]
     m.rim[a] = wp.max(m.rim[a], m.rim[b])
     into[b] = a
-    moved[a] = 1
+    moved[a] = True
+
+
+@wp.kernel
+def _rename(m: Arrays, into: wp.array(dtype=int), corner: wp.array(dtype=int), kept: wp.array(dtype=wp.bool)):
+    f = m.first + wp.tid()
+    a = into[m.corner[3 * f]]
+    b = into[m.corner[3 * f + 1]]
+    c = into[m.corner[3 * f + 2]]
+    corner[3 * f] = a
+    corner[3 * f + 1] = b
+    corner[3 * f + 2] = c
+    kept[f] = a != b and b != c and c != a
+
+
+@wp.kernel
+def _reach(m: Arrays, moved: wp.array(dtype=wp.bool), around: wp.array(dtype=wp.bool)):
+    f = wp.tid()
+    if moved[m.corner[3 * f]] or moved[m.corner[3 * f + 1]] or moved[m.corner[3 * f + 2]]:
+        for k in range(3):
+            around[m.corner[3 * f + k]] = True
+
+
+@wp.kernel
+def _outdate(
+    m: Arrays,
+    moved: wp.array(dtype=wp.bool),
+    around: wp.array(dtype=wp.bool),
+    refused: wp.array(dtype=wp.bool),
+    again: wp.array(dtype=wp.bool),
+):
+    s = m.first + wp.tid()
+    a = m.corner[s]
+    b = m.corner[turn_side(s, 1)]
+    again[s] = moved[a] or moved[b]
+    if around[a] or around[b]:
+        refused[s] = False

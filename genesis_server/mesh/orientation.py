@@ -120,7 +120,7 @@ def _inward(mesh: Mesh, patch: Tensor, open_patches: Tensor) -> Tensor:
     patches = int(patch.max()) + 1 if len(patch) else 0
     crosses = face_crosses(mesh).double()
     area = crosses.norm(dim=1)
-    inward = _signed_volumes(mesh, patch, patches, area) < 0
+    inward = _signed_volumes(mesh, patch, patches, crosses, area) < 0
     if len(open_patches) == 0:
         return inward
     chosen = _spread(area, patch, patches)
@@ -145,10 +145,14 @@ def _spread(area: Tensor, patch: Tensor, patches: int) -> Tensor:
     return torch.unique(order[torch.searchsorted(total, marks).clamp(max=len(area) - 1)])
 
 
-def _signed_volumes(mesh: Mesh, patch: Tensor, patches: int, area: Tensor) -> Tensor:
-    """Six times the volume of each patch, seen from its own centre, so that an open one is judged by its bulge."""
+def _signed_volumes(mesh: Mesh, patch: Tensor, patches: int, crosses: Tensor, area: Tensor) -> Tensor:
+    """Six times the volume of each patch, seen from its own centre m, so that an open one is judged by its bulge.
+
+    `sum det(a - m, b - m, c - m) = sum det(a, b, c) - m . sum (b - a) x (c - a)`.
+    """
     a, b, c = mesh.vertices.double()[mesh.faces.long()].unbind(1)
-    weight = sum_by_row(patch, torch.cat([(a + b + c) / 3 * area[:, None], area[:, None]], 1), patches)
-    centre = (weight[:, :3] / weight[:, 3:].clamp(min=1e-300))[patch]
-    a, b, c = a - centre, b - centre, c - centre
-    return sum_by_row(patch, (a * torch.linalg.cross(b, c)).sum(1, keepdim=True), patches)[:, 0]
+    centres = (a + b + c) / 3 * area[:, None]
+    volume = (a * torch.linalg.cross(b, c)) @ a.new_ones(3)
+    total = sum_by_row(patch, torch.cat([volume[:, None], crosses, centres, area[:, None]], 1), patches)
+    middle = total[:, 4:7] / total[:, 7:].clamp(min=1e-300)
+    return total[:, 0] - (middle * total[:, 1:4]).sum(1)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from genesis_server.mesh.connectivity import components, ends_of, link_components, number_roots, sides_without_link
+from genesis_server.mesh.connectivity import components, ends_of, link_components, sides_without_link
 from genesis_server.mesh.mesh import Mesh
 from genesis_server.mesh.normals import face_areas
 from genesis_server.mesh.orientation import agreeing_links
@@ -87,28 +87,31 @@ def split_unlinked(mesh: Mesh, links: Tensor) -> Mesh:
         The same faces over new vertices, numbered by the smallest corner of their fan; the mesh itself where nothing comes
         apart.
     """
-    vertex, one, two = mesh.faces.long().reshape(-1), *links.unbind(1)
-    same_way = vertex[one] == vertex[two]
-    torn = _torn(mesh, links, same_way)
+    vertex = mesh.faces.long().reshape(-1)
+    torn = _torn(mesh, links, vertex[links[:, 0]] == vertex[links[:, 1]])
     if not bool(torn.any()):
         return mesh
-    at_start, at_end = torn[vertex[one]], torn[vertex[_end_corner(one)]]
+    corner_torn = torn[vertex]
+    loose = torch.nonzero(corner_torn)[:, 0]
+    beside = (corner_torn.view(-1, 3) | corner_torn.view(-1, 3).roll(-1, 1)).view(-1)  # sides with a torn end: few
+    one, two = links[beside[links[:, 0]]].unbind(1)
+    same_way = vertex[one] == vertex[two]
     pairs = torch.cat([
-        torch.stack([one, torch.where(same_way, two, _end_corner(two))], 1)[at_start],
-        torch.stack([_end_corner(one), torch.where(same_way, _end_corner(two), two)], 1)[at_end],
+        torch.stack([one, torch.where(same_way, two, _end_corner(two))], 1)[corner_torn[one]],
+        torch.stack([_end_corner(one), torch.where(same_way, _end_corner(two), two)], 1)[corner_torn[_end_corner(one)]],
     ])  # fmt: skip
-    around, begin = mesh.fans.side.long(), mesh.fans.start[:-1].long()
-    first = around[begin.clamp(max=len(around) - 1)]
-    first = first[vertex]  # corners of whole vertices form one fan: their first corner stands for them
-    loose = torch.nonzero(torn[vertex])[:, 0]
-    place = torch.zeros_like(vertex)
-    place[loose] = torch.arange(len(loose), device=vertex.device)
-    part = components(place[pairs], len(loose))
+    part = components(torch.searchsorted(loose, pairs), len(loose))
     parts = int(part.max()) + 1
     head = torch.full((parts,), len(vertex), device=vertex.device).scatter_reduce_(0, part, loose, "amin")
-    first[loose] = head[part]
-    roots = torch.nonzero(first == torch.arange(len(first), device=first.device))[:, 0]
-    return Mesh(mesh.vertices[vertex[roots]], number_roots(first).view(-1, 3).int())
+    # corners of whole vertices form one fan: their first corner stands for them
+    first = mesh.fans.side[mesh.fans.start[:-1].long().clamp(max=len(vertex) - 1)].long()
+    is_head = torch.zeros(len(vertex), dtype=torch.bool, device=vertex.device)
+    is_head[first[~torn & (mesh.fans.start[1:] > mesh.fans.start[:-1])]] = True
+    is_head[head] = True
+    number = torch.cumsum(is_head, 0, dtype=torch.int32) - 1
+    corner = number[first][vertex]
+    corner[loose] = number[head[part]]
+    return Mesh(mesh.vertices[vertex[torch.nonzero(is_head)[:, 0]]], corner.view(-1, 3))
 
 
 def _end_corner(side: Tensor) -> Tensor:

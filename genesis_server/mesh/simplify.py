@@ -70,7 +70,7 @@ def simplify(mesh: Mesh, faces: int, check: Callable[[], None] = lambda: None, e
         check()
         before = len(surface.faces)
         sides = _next_sides(surface, fans, edges, guards[level], before - max(faces, FACES_MIN))
-        again = outdated(surface, edges, *collapse(surface, fans, sides))
+        again = outdated(surface, fans, edges, *collapse(surface, fans, sides))
         if before - len(surface.faces) < _STALLED * before and len(surface.faces) > faces:
             level += 1
             edges.refused.zero_()

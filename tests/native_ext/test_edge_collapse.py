@@ -60,7 +60,7 @@ def test_costs_that_are_carried_over_a_collapse_are_those_of_the_new_surface():
     edges = EdgeCosts(collapse_costs(surface, fans, 1e-5), torch.zeros(3 * len(mesh.faces), dtype=torch.bool))
     for _ in range(4):
         chosen = choose_sides(surface, fans, edges, 1e-7, 0.5, 0.2, 3)
-        again = outdated(surface, edges, *collapse(surface, fans, chosen.sides))
+        again = outdated(surface, fans, edges, *collapse(surface, fans, chosen.sides))
         fans = fans_of(surface.faces, len(surface.points))
         edges.cost[again] = collapse_costs(surface, fans, 1e-5, again)
         assert torch.equal(edges.cost, collapse_costs(surface, fans, 1e-5))
