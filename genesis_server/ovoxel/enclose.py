@@ -55,10 +55,13 @@ def enclosed_surface(voxels: OVoxel, smoothing: int = SMOOTHING) -> Mesh | None:
     if size[0] * size[1] * size[2] > _CORNERS_MAX:
         return None
     cells = voxels.coords.long() - low
-    crossed = _crossed_edges(cells, voxels.intersected, size)
-    flags = int(crossed.sum())
-    if _contradictions(crossed) < 4 * _MENDED * flags:
+    edges = _flagged_edges(cells, voxels.intersected, size)
+    flags = sum(len(edge) for edge in edges)
+    if _contradictions(edges, size) < 4 * _MENDED * flags:
         return None
+    crossed = torch.zeros(3, *size, dtype=torch.bool, device=cells.device)
+    for axis, edge in enumerate(edges):
+        crossed[axis].view(-1)[edge] = True
     solid = inside_corners(crossed)
     differ = _differing(solid)
     missing = int((differ & ~crossed).sum())
@@ -71,25 +74,27 @@ def enclosed_surface(voxels: OVoxel, smoothing: int = SMOOTHING) -> Mesh | None:
     return smooth(_without_fragments(*separate_sheets(surface, agreeing_links(surface))), smoothing)
 
 
-def _crossed_edges(cells: Tensor, flags: Tensor, size: tuple[int, ...]) -> Tensor:
-    """bool [3, X, Y, Z], flagged edges by axis and low corner."""
-    crossed = torch.zeros(3, *size, dtype=torch.bool, device=cells.device)
-    for axis in range(3):
-        x, y, z = (cells[flags[:, axis]] + 1 - _unit(axis, cells.device)).unbind(1)  # the owned edge is at the upper corner
-        crossed[axis, x, y, z] = True
-    return crossed
+def _flagged_edges(cells: Tensor, flags: Tensor, size: tuple[int, ...]) -> list[Tensor]:
+    """For each axis the flagged edges along it, by the number of their low corner in the box; int64, each once."""
+    stride = torch.tensor(_strides(size), device=cells.device)
+    corner = ((cells + 1) * stride).sum(1)  # the owned edges end at the upper corner
+    return [corner[flags[:, axis]] - stride[axis] for axis in range(3)]
 
 
-def _contradictions(crossed: Tensor) -> int:
+def _contradictions(edges: list[Tensor], size: tuple[int, ...]) -> int:
     """Faces of cells with an odd number of flagged edges, which no set of corners explains; four around every wrong flag."""
-    total = 0
-    for axis in range(3):
+    stride = _strides(size)
+    odd = torch.zeros(3, size[0] * size[1] * size[2], dtype=torch.bool, device=edges[0].device)
+    for axis, edge in enumerate(edges):
         b, d = (axis + 1) % 3, (axis + 2) % 3
-        across = crossed[b].narrow(d, 0, crossed.shape[d + 1] - 1) ^ crossed[b].narrow(d, 1, crossed.shape[d + 1] - 1)
-        along = crossed[d].narrow(b, 0, crossed.shape[b + 1] - 1) ^ crossed[d].narrow(b, 1, crossed.shape[b + 1] - 1)
-        odd = across.narrow(b, 0, across.shape[b] - 1) ^ along.narrow(d, 0, along.shape[d] - 1)
-        total += int(odd.sum())
-    return total
+        for face, across in ((odd[b], d), (odd[d], b)):  # the faces on both sides of the edge, upright on b and on d
+            for here in (edge, edge - stride[across]):
+                face[here] = ~face[here]
+    return int(torch.count_nonzero(odd))
+
+
+def _strides(size: tuple[int, ...]) -> tuple[int, int, int]:
+    return size[1] * size[2], size[2], 1
 
 
 def _unit(axis: int, device: torch.device) -> Tensor:
