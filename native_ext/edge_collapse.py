@@ -21,7 +21,7 @@ import warp as wp
 from torch import Tensor
 
 from native_ext.mesh_sides import Fans, turn_side
-from native_ext.quadric_surface import Arrays, Surface, launch, place_edge, quadric_error, shared_faces
+from native_ext.quadric_surface import Arrays, Surface, View, place_edge, quadric_error, shared_faces
 
 wp.config.log_level = wp.LOG_ERROR
 wp.set_module_options({"enable_backward": False})
@@ -65,7 +65,7 @@ def collapse_costs(surface: Surface, fans: Fans, length_weight: float, sides: Te
         sides = torch.arange(3 * len(surface.faces), device=surface.points.device)
     cost = torch.empty(len(sides), dtype=torch.float32, device=surface.points.device)
     inputs = [wp.from_torch(sides.int()), wp.float64(length_weight), wp.from_torch(cost)]
-    launch(_costs, len(cost), surface, fans, inputs, split=True)
+    View(surface, fans).launch(_costs, len(cost), inputs, split=True)
     return cost
 
 
@@ -87,21 +87,23 @@ def choose_sides(
     key = (edges.cost[sides].view(torch.int32).long() & _KEPT_BITS) << 31 | sides * _SCRAMBLE & 0xFFFFFFFF
     going = torch.zeros(len(sides), dtype=torch.int32, device=device)  # of the faces; -1 where it may not
     busy = torch.zeros(count, dtype=torch.int32, device=device)
-    named, keys, state, marks = (wp.from_torch(t) for t in (sides.int(), key, going, busy))
-    numbers = [wp.float64(min_cosine), wp.float64(min_quality), state]
-    first = 1
+    nearest = torch.empty(count, dtype=torch.int64, device=device)
+    least = torch.empty(len(sides), dtype=torch.int32, device=device)
+    named, keys, state, marks, ends, flags = (wp.from_torch(t) for t in (sides.int(), key, going, busy, nearest, least))
+    view, first = View(surface, fans), 1
     for _ in range(rounds):
-        nearest = torch.full((count,), NEVER, dtype=torch.int64, device=device)
-        least = torch.zeros(len(sides), dtype=torch.int32, device=device)
-        inputs = [named, keys, state, marks, wp.from_torch(nearest)]
-        launch(_least_at_ends, len(sides), surface, fans, inputs)
-        launch(_least_around, len(sides), surface, fans, [*inputs, wp.from_torch(least)], split=True)
+        nearest.fill_(NEVER)
+        least.zero_()
+        view.launch(_least_at_ends, len(sides), [named, keys, state, marks, ends])
+        view.launch(_least_around, len(sides), [named, keys, state, marks, ends, flags], split=True)
         asked = torch.nonzero(least)[:, 0].int()  # threads without work would wait for those beside them
         first = max(first, len(asked))
         if len(asked) <= _FEW * first:
             break
-        launch(_allowed, len(asked), surface, fans, [named, wp.from_torch(asked), *numbers], split=True)
-        launch(_occupy, len(asked), surface, fans, [named, wp.from_torch(asked), state, marks])
+        some = wp.from_torch(asked)
+        numbers = [wp.float64(min_cosine), wp.float64(min_quality)]
+        view.launch(_allowed, len(asked), [named, some, *numbers, state], split=True)
+        view.launch(_occupy, len(asked), [named, some, state, marks])
     edges.refused[sides[going < 0]] = True
     chosen = torch.nonzero(going > 0)[:, 0]
     return Chosen(sides[chosen], key[chosen], going[chosen])
@@ -118,9 +120,10 @@ def collapse(surface: Surface, fans: Fans, sides: Tensor) -> tuple[Tensor, Tenso
     """
     into = torch.arange(len(surface.points), dtype=torch.int32, device=sides.device)
     moved = torch.zeros(len(surface.points), dtype=torch.bool, device=sides.device)
-    launch(_collapse, len(sides), surface, fans, [wp.from_torch(t) for t in (sides.int(), into, moved)])
+    view = View(surface, fans)
+    view.launch(_collapse, len(sides), [wp.from_torch(t) for t in (sides.int(), into, moved)])
     faces, kept = torch.empty_like(surface.faces), torch.empty(len(surface.faces), dtype=torch.bool, device=sides.device)
-    launch(_rename, len(faces), surface, fans, [wp.from_torch(t) for t in (into, faces.view(-1), kept)], split=True)
+    view.launch(_rename, len(faces), [wp.from_torch(t) for t in (into, faces.view(-1), kept)], split=True)
     surface.faces = faces[kept]
     return kept, moved
 
@@ -135,9 +138,9 @@ def outdated(surface: Surface, fans: Fans, edges: EdgeCosts, kept: Tensor, moved
     """
     edges.cost, edges.refused = (known.view(-1, 3)[kept].view(-1) for known in (edges.cost, edges.refused))
     around, again = torch.zeros_like(moved), torch.empty_like(edges.refused)
-    near = [wp.from_torch(t) for t in (moved, around)]
-    launch(_reach, len(surface.faces), surface, fans, near)
-    launch(_outdate, len(again), surface, fans, [*near, *map(wp.from_torch, (edges.refused, again))], split=True)
+    near, view = [wp.from_torch(t) for t in (moved, around)], View(surface, fans)
+    view.launch(_reach, len(surface.faces), near)
+    view.launch(_outdate, len(again), [*near, *map(wp.from_torch, (edges.refused, again))], split=True)
     return torch.nonzero(again)[:, 0]
 
 

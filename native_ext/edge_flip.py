@@ -13,7 +13,7 @@ import warp as wp
 
 from native_ext.edge_collapse import NEVER
 from native_ext.mesh_sides import Fans, turn_side
-from native_ext.quadric_surface import Arrays, Surface, launch, shared_faces
+from native_ext.quadric_surface import Arrays, Surface, View, shared_faces
 
 wp.set_module_options({"enable_backward": False})
 
@@ -34,9 +34,10 @@ def flip_slivers(surface: Surface, fans: Fans, min_quality: float) -> int:
     flipped = torch.zeros(len(key), dtype=torch.int32, device=key.device)
     new = surface.faces.reshape(-1).clone()
     keys, ends = wp.from_torch(key), wp.from_torch(least)
-    launch(_gains, len(key), surface, fans, [wp.float64(min_quality), keys])
-    launch(_least, len(key), surface, fans, [keys, ends])
-    launch(_flip, len(key), surface, fans, [keys, ends, wp.from_torch(new), wp.from_torch(flipped)])
+    view = View(surface, fans)
+    view.launch(_gains, len(key), [wp.float64(min_quality), keys])
+    view.launch(_least, len(key), [keys, ends])
+    view.launch(_flip, len(key), [keys, ends, wp.from_torch(new), wp.from_torch(flipped)])
     surface.faces = new.view(-1, 3)
     return int(flipped.sum())
 

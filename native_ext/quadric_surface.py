@@ -56,44 +56,58 @@ def start_surface(points: Tensor, faces: Tensor, fans: Fans) -> Surface:
         torch.zeros(count, 3, dtype=torch.float64, device=device),
         torch.zeros(count, dtype=torch.float64, device=device),
     )
-    launch(_first_quadrics, count, surface, fans, [], split=True)
+    View(surface, fans).launch(_first_quadrics, count, [], split=True)
     return surface
 
 
-def launch(kernel: wp.Kernel, threads: int, surface: Surface, fans: Fans, inputs: list, split: bool = False) -> None:
-    """Run a kernel whose first argument are the `Arrays` of a surface.
+class View:
+    """A surface and its fans as kernels see them, for as many launches as happen before one of them is replaced."""
 
-    Args:
-        split: the kernel counts from `m.first`, and its threads write to places of their own: all cores of a CPU share them,
-            where Warp would use one.
-    """
-    wp.init()
-    if threads == 0:
-        return
-    device = surface.points.device
+    def __init__(self, surface: Surface, fans: Fans) -> None:
+        wp.init()
+        self._device = surface.points.device
+        self._arrays = {
+            "points": wp.from_torch(surface.points, dtype=wp.vec3d),
+            "corner": wp.from_torch(surface.faces.reshape(-1)),
+            "rim": wp.from_torch(surface.rim),
+            "matrix": wp.from_torch(surface.matrix, dtype=wp.mat33d),
+            "vector": wp.from_torch(surface.vector, dtype=wp.vec3d),
+            "constant": wp.from_torch(surface.constant),
+            "side": wp.from_torch(fans.side),
+            "start": wp.from_torch(fans.start),
+        }
+        self._whole = self._from(0)
 
-    def run(first: int, count: int) -> None:
+    def _from(self, first: int) -> Arrays:
         arrays = Arrays()
         arrays.first = first
-        arrays.points = wp.from_torch(surface.points, dtype=wp.vec3d)
-        arrays.corner = wp.from_torch(surface.faces.reshape(-1))
-        arrays.rim = wp.from_torch(surface.rim)
-        arrays.matrix = wp.from_torch(surface.matrix, dtype=wp.mat33d)
-        arrays.vector = wp.from_torch(surface.vector, dtype=wp.vec3d)
-        arrays.constant = wp.from_torch(surface.constant)
-        arrays.side = wp.from_torch(fans.side)
-        arrays.start = wp.from_torch(fans.start)
-        wp.launch(kernel, dim=count, inputs=[arrays, *inputs], device=wp.device_from_torch(device))
+        for name, array in self._arrays.items():
+            setattr(arrays, name, array)
+        return arrays
 
-    if device.type == "cpu" and split and threads >= _SPLIT_MIN:
-        share = -(-threads // (os.cpu_count() or 1))
-        with ThreadPoolExecutor() as pool:
-            parts = [pool.submit(run, first, min(share, threads - first)) for first in range(0, threads, share)]
-        for part in parts:
-            part.result()
-        return
-    with wp.ScopedStream(wp.stream_from_torch(device) if device.type == "cuda" else None):
-        run(0, threads)
+    def launch(self, kernel: wp.Kernel, threads: int, inputs: list, split: bool = False) -> None:
+        """Run a kernel whose first argument are the `Arrays`.
+
+        Args:
+            split: the kernel counts from `m.first`, and its threads write to places of their own: all cores of a CPU share
+                them, where Warp would use one.
+        """
+        if threads == 0:
+            return
+        device = wp.device_from_torch(self._device)
+        if self._device.type == "cpu" and split and threads >= _SPLIT_MIN:
+
+            def run(first: int, count: int) -> None:
+                wp.launch(kernel, dim=count, inputs=[self._from(first), *inputs], device=device)
+
+            share = -(-threads // (os.cpu_count() or 1))
+            with ThreadPoolExecutor() as pool:
+                parts = [pool.submit(run, first, min(share, threads - first)) for first in range(0, threads, share)]
+            for part in parts:
+                part.result()
+            return
+        with wp.ScopedStream(wp.stream_from_torch(self._device) if self._device.type == "cuda" else None):
+            wp.launch(kernel, dim=threads, inputs=[self._whole, *inputs], device=device)
 
 
 @wp.struct
