@@ -70,7 +70,7 @@ class Guard:
 
     drift: float
     turn: float = 0.3
-    thin: float = 0.04
+    thin: float = 0.055
     fan: int = 14
     slide: float = 4.0
 
