@@ -45,10 +45,11 @@ def run_job(request: Submit | Rebake, as_json: bool) -> None:
 def summary(asset: Asset) -> dict[str, Any]:
     """What a finished asset is, as plain values."""
     made = asset.statistics.get("mesh", {})
+    thumbnail = asset.path(THUMBNAIL_FILE)
     return {
         "asset": str(asset.folder),
         "glb": str(asset.path(MODEL_FILE)),
-        "thumbnail": str(asset.path(THUMBNAIL_FILE)),
+        "thumbnail": str(thumbnail) if thumbnail.is_file() else None,
         "faces": made.get("faces"),
         "texture_size": made.get("texture_size"),
         "seconds": asset.seconds,
@@ -65,7 +66,8 @@ def _print_summary(asset: Asset) -> None:
     click.echo(f"  mesh      {values['faces']} faces, {megabytes:.1f} MB")
     click.echo(f"  textures  base colour with alpha, metallic and roughness, {size} x {size}")
     click.echo(f"  seconds   {times}")
-    click.echo(f"  picture   {values['thumbnail']}")
+    if values["thumbnail"]:
+        click.echo(f"  picture   {values['thumbnail']}")
     click.echo("  open it   in Blender with File > Import > glTF 2.0, or by dropping the file into any glTF viewer")
 
 

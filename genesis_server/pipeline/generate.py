@@ -35,15 +35,15 @@ from genesis_server.pipeline.progress import Progress
 from genesis_server.pipeline.shape import sample_shape, skip_shape_noise
 from genesis_server.pipeline.structure import sample_structure, structure_noise
 from genesis_server.pipeline.texture import sample_texture
+from genesis_server.pipeline.thumbnail import MODEL_FILE, add_thumbnail
 from genesis_server.protocol.errors import ErrorCode, GenesisError
 from genesis_server.protocol.events import Event
 from genesis_server.protocol.messages import Preview
 from genesis_server.protocol.parameters import GenerateSettings
-from genesis_server.report.render import render_thumbnail
 
 STAGES = ("cutout", "structure", "shape", "texture", "voxels", "mesh")
 STRUCTURE_FILE, SHAPE_FILE, TEXTURE_FILE = "structure.safetensors", "shape.safetensors", "texture.safetensors"
-VOXELS_FILE, MODEL_FILE, THUMBNAIL_FILE = "ovoxel.vxz", "model.glb", "thumbnail.png"
+VOXELS_FILE = "ovoxel.vxz"
 
 
 def generate(
@@ -273,7 +273,7 @@ class _Generation:
         layout = stage_key("layout", layout_settings(bake), wanted_keys(self.asset, self.model)["voxels"])
         baked = bake_voxels(voxels, bake, self.progress, levels=self._known_levels(layout))
         write_baked(writer.file(MODEL_FILE), baked, bake)
-        render_thumbnail(writer.file(MODEL_FILE), writer.file(THUMBNAIL_FILE))
+        add_thumbnail(writer, self.progress, "bake")
         writer.statistics.update(baked.statistics(), layout=layout)
 
     def _known_levels(self, layout: str) -> list[UnwrappedMesh]:

@@ -36,6 +36,7 @@ from genesis_server.pipeline.model import ENCODER, Model
 from genesis_server.pipeline.picture import load_picture
 from genesis_server.pipeline.progress import Progress
 from genesis_server.pipeline.texture import sample_texture
+from genesis_server.pipeline.thumbnail import MODEL_FILE, add_thumbnail
 from genesis_server.protocol.errors import ErrorCode, GenesisError
 from genesis_server.protocol.events import Event
 from genesis_server.report.render import THREE_QUARTERS, render_views, write_png
@@ -43,7 +44,6 @@ from genesis_server.report.render import THREE_QUARTERS, render_views, write_png
 STAGES = ("source", "cutout", "shape", "texture", "voxels", "mesh")
 SOURCE_FILE = "source.glb"
 SHAPE_FILE, TEXTURE_FILE, VOXELS_FILE = "shape.safetensors", "texture.safetensors", "ovoxel.vxz"
-MODEL_FILE, THUMBNAIL_FILE = "model.glb", "thumbnail.png"
 THUMBNAIL_SIZE = 256  # pixels
 
 
@@ -219,7 +219,7 @@ class _Texturing:
         if not surface.has_uvs:
             self.progress.note("bake", "The mesh has no usable texture coordinates; it was unwrapped.")
         surface.write(writer.file(MODEL_FILE), voxels, settings, partial(self.progress.step, "bake"))
-        _picture(writer.file(MODEL_FILE), writer.file(THUMBNAIL_FILE))
+        add_thumbnail(writer, self.progress, "bake", _picture)
         writer.statistics.update(faces=len(surface.mesh.faces), texture_size=settings.texture_size, own_uvs=surface.has_uvs)
 
     def _mesh_voxels(self) -> OVoxel:

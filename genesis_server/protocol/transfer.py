@@ -21,6 +21,7 @@ from genesis_server.protocol.messages import Fetch, Submit, TextureMesh, Upload
 PIECE = 4 << 20  # bytes of one message
 PATIENCE = 60.0  # seconds for one piece on a slow line
 RESULTS = ("model.glb", "thumbnail.png", "asset.json")
+_OPTIONAL = ("thumbnail.png",)  # a bake whose picture failed is finished all the same
 
 OnBytes = Callable[[int, int], None]  # (bytes so far, bytes of the whole file)
 
@@ -51,7 +52,11 @@ def fetch_results(connection_file: Path, job: str, folder: Path, on_bytes: OnByt
     with Client(connection_file, "genesis transfer") as client:
         client.connect()
         for name in RESULTS:
-            download(client, job, name, folder / name, on_bytes)
+            try:
+                download(client, job, name, folder / name, on_bytes)
+            except GenesisError as error:
+                if name not in _OPTIONAL or error.code != ErrorCode.BAD_ASSET:
+                    raise
     return folder / RESULTS[0]
 
 

@@ -196,7 +196,7 @@ def test_cancelling_takes_effect_at_the_next_step_and_keeps_finished_stages(asse
     assert started(run(again, model))[0] == "shape"
 
 
-@pytest.mark.parametrize("writes", ["save_tensors", "write_vxz", "render_thumbnail"])
+@pytest.mark.parametrize("writes", ["save_tensors", "write_vxz", "write_baked"])
 def test_a_full_disk_keeps_the_previous_result(
     finished: Asset, model: Model, monkeypatch: pytest.MonkeyPatch, writes: str
 ) -> None:
@@ -206,7 +206,7 @@ def test_a_full_disk_keeps_the_previous_result(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     finished.change(finished.settings.with_values({"texture_seed": 5}))
-    stage = {"save_tensors": "texture", "write_vxz": "voxels", "render_thumbnail": "mesh"}[writes]
+    stage = {"save_tensors": "texture", "write_vxz": "voxels", "write_baked": "mesh"}[writes]
     with monkeypatch.context() as patch, pytest.raises(GenesisError) as caught:
         patch.setattr(f"genesis_server.pipeline.generate.{writes}", full)
         run(finished, model)
@@ -215,6 +215,28 @@ def test_a_full_disk_keeps_the_previous_result(
     kept = set().union(*(FILES[name] for name in STAGES[STAGES.index(stage) :]))
     assert all(again.path(name).read_bytes() == before[name] for name in kept)
     assert stages_to_run(again, model)[0] == stage
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), RuntimeError("no compiler for the CPU")])
+def test_a_thumbnail_that_fails_is_a_warning_and_the_bake_stays(
+    finished: Asset, model: Model, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def broken(glb: Path, png: Path) -> None:
+        png.write_bytes(b"half a pict")
+        raise error
+
+    again = Asset.open(finished.folder)
+    again.change(again.settings.with_values({"bake.texture_size": 320}))
+    with monkeypatch.context() as patch:
+        patch.setattr("genesis_server.pipeline.thumbnail.render_thumbnail", broken)
+        events = run(again, None)
+    notes = [event.note for event in events if event.kind == EventKind.NOTE]
+    assert len(notes) == 1 and "thumbnail" in notes[0] and str(error) in notes[0]
+    assert events[-1].kind == EventKind.STAGE_FINISHED and events[-1].stage == "bake"
+    reopened = Asset.open(finished.folder)
+    assert reopened.statistics["mesh"]["texture_size"] == 320
+    assert trimesh.load(reopened.path("model.glb"), force="mesh").visual.material.baseColorTexture.size == (320, 320)
+    assert stages_to_run(reopened, model) == []  # nothing is missing
 
 
 def test_several_views_make_one_object(tmp_path: Path, picture: Path, model: Model) -> None:

@@ -87,6 +87,9 @@ def test_pictures_go_there_and_the_result_comes_back(server, away, tmp_path, mon
     model = transfer.fetch_results(server.key_file, job.id, asset)
     assert model.read_bytes() == b"glTF" * 5000 and (asset / "thumbnail.png").read_bytes() == b"a picture"
     assert not list(asset.glob(".*"))
+    (there / "thumbnail.png").unlink()  # a bake whose picture failed is finished all the same
+    assert transfer.fetch_results(server.key_file, job.id, tmp_path / "again").read_bytes() == b"glTF" * 5000
+    assert not (tmp_path / "again" / "thumbnail.png").exists()
 
 
 def test_on_this_machine_nothing_is_copied(start, tmp_path) -> None:
