@@ -29,7 +29,7 @@ def add_thumbnail(
     picture = writer.file(THUMBNAIL_FILE)  # whatever goes wrong with it, the model is done and must stay
     try:
         (render or render_thumbnail)(writer.file(MODEL_FILE), picture)
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:
         log.exception("no thumbnail")
         picture.unlink(missing_ok=True)
         progress.note(stage, f"The model is finished, but its thumbnail could not be made: {error}")
