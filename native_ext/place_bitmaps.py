@@ -12,6 +12,8 @@ same result on every device. Most rows have no gap for a bitmap's longest run, w
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
@@ -23,6 +25,7 @@ wp.set_module_options({"enable_backward": False})
 
 _NOWHERE = 2**63 - 1
 _TURNS = 4
+_WORKERS = os.cpu_count() or 1
 _TURNS_WIDE = wp.constant(wp.int64(_TURNS))
 
 
@@ -122,30 +125,31 @@ def _find_longest(
 
 @wp.kernel
 def _find_place(
-    jumps: wp.array2d(dtype=int),
+    jumps: wp.array3d(dtype=int),
     boxes: wp.array(dtype=wp.vec4i),
     first_row: wp.array(dtype=int),
     run_start: wp.array(dtype=int),
     runs: wp.array(dtype=wp.vec2i),
     longest: wp.array(dtype=wp.vec2i),
-    gap: wp.array(dtype=int),
-    bitmap: int,
-    width: int,
-    height: int,
-    step: int,
+    order: wp.array2d(dtype=int),
+    turn_of_order: int,
+    gap: wp.array2d(dtype=int),
     used: wp.array(dtype=int),
-    best: wp.array(dtype=wp.int64),
+    best: wp.array2d(dtype=wp.int64),
 ):
-    k = wp.tid()
+    t, k = wp.tid()
+    bitmap = order[t, turn_of_order]
+    height = jumps.shape[1]
+    width = jumps.shape[2]
     turn = k % _TURNS
-    y = (k // _TURNS) * step
+    y = k // _TURNS
     size = _size(boxes[bitmap], turn)
-    if y > used[0] + step or y + size[1] > height or size[0] > width:
+    if y > used[t] + 1 or y + size[1] > height or size[0] > width:
         return
-    if wp.int64(y + size[1]) * wp.int64(width) * _TURNS_WIDE > best[bitmap]:
+    if wp.int64(y + size[1]) * wp.int64(width) * _TURNS_WIDE > best[t, bitmap]:
         return
     widest = longest[bitmap * _TURNS + turn]
-    if gap[y + widest[0]] < widest[1]:
+    if gap[t, y + widest[0]] < widest[1]:
         return
     base = first_row[bitmap * _TURNS + turn]
     x = wp.int32(0)
@@ -155,9 +159,9 @@ def _find_place(
         hit = wp.bool(False)
         for run in range(run_start[base + row], run_start[base + row + 1]):
             first = runs[run][0]
-            jump = jumps[y + row, x + first]
+            jump = jumps[t, y + row, x + first]
             if jump >= 0 and jump <= x + runs[run][1]:
-                jump = jumps[y + row, jump]
+                jump = jumps[t, y + row, jump]
             if jump < 0:
                 x = -jump - first
                 hit = True
@@ -172,24 +176,26 @@ def _find_place(
                 row = 0
     if x + size[0] <= width:
         key = (wp.int64(y + size[1]) * wp.int64(width) + wp.int64(x)) * _TURNS_WIDE + wp.int64(turn)
-        wp.atomic_min(best, bitmap, key)
+        wp.atomic_min(best, t, bitmap, key)
 
 
 @wp.kernel
 def _fill_place(
-    jumps: wp.array2d(dtype=int),
+    jumps: wp.array3d(dtype=int),
     boxes: wp.array(dtype=wp.vec4i),
     first_row: wp.array(dtype=int),
     run_start: wp.array(dtype=int),
     runs: wp.array(dtype=wp.vec2i),
-    bitmap: int,
-    width: int,
-    gap: wp.array(dtype=int),
+    order: wp.array2d(dtype=int),
+    turn_of_order: int,
+    gap: wp.array2d(dtype=int),
     used: wp.array(dtype=int),
-    best: wp.array(dtype=wp.int64),
+    best: wp.array2d(dtype=wp.int64),
 ):
-    row = wp.tid()
-    key = best[bitmap]
+    t, row = wp.tid()
+    bitmap = order[t, turn_of_order]
+    width = jumps.shape[2]
+    key = best[t, bitmap]
     if key == wp.int64(_NOWHERE):
         return
     turn = int(key % _TURNS_WIDE)
@@ -198,33 +204,33 @@ def _fill_place(
     size = _size(boxes[bitmap], turn)
     if row >= size[1]:
         return
-    wp.atomic_max(used, 0, top)
+    wp.atomic_max(used, t, top)
     y = top - size[1] + row
     line = first_row[bitmap * _TURNS + turn] + row
     for back in range(run_start[line + 1] - run_start[line]):
         run = runs[run_start[line + 1] - 1 - back]
         end = x + run[1] + 1
         if end < width:
-            if jumps[y, end] < 0:
-                end = -jumps[y, end]
+            if jumps[t, y, end] < 0:
+                end = -jumps[t, y, end]
         for col in range(x + run[0], x + run[1] + 1):
-            jumps[y, col] = -end
+            jumps[t, y, col] = -end
         col = x + run[0] - 1
         while col >= 0:  # what is free up to the next filled stretch
-            if jumps[y, col] < 0:
+            if jumps[t, y, col] < 0:
                 break
-            jumps[y, col] = x + run[0]
+            jumps[t, y, col] = x + run[0]
             col -= 1
     widest = wp.int32(0)
     col = wp.int32(0)
     while col < width:
-        jump = jumps[y, col]
+        jump = jumps[t, y, col]
         if jump < 0:
             col = -jump
         else:
             widest = wp.max(widest, jump - col)
             col = jump
-    gap[y] = widest
+    gap[t, y] = widest
 
 
 @dataclass(frozen=True)
@@ -275,39 +281,49 @@ def cut_bitmaps(canvas: Tensor, boxes: Tensor) -> Bitmaps:
     return Bitmaps(boxes, first_row, run_start, runs, longest, boxes[:, 2:].amax(1).tolist())
 
 
-def place_bitmaps(bitmaps: Bitmaps, order: list[int], width: int, height: int, step: int = 1) -> Placement:
-    """Packs bitmaps into a strip.
+def place_bitmaps(bitmaps: Bitmaps, orders: Tensor, width: int, height: int) -> list[Placement]:
+    """Packs bitmaps into strips, one for each of several orders: all at once on a GPU, else on as many threads as cores.
 
     Args:
         bitmaps: to be placed.
-        order: their numbers in the order in which they are placed.
-        width, height: of the strip; bitmaps that find no place leave `fits` false.
-        step: rows are tried in multiples of this.
+        orders: int [T, B], their numbers in the orders in which they are placed.
+        width, height: of the strips; bitmaps that find no place leave `fits` false.
 
     Returns:
-        The placement, in the order of `bitmaps` and on their device.
+        The placements, in the order of `bitmaps` and on their device.
     """
-    device = bitmaps.boxes.device
-    best = torch.full((len(order),), _NOWHERE, dtype=torch.int64, device=device)
-    used = torch.zeros(1, dtype=torch.int32, device=device)
-    jumps = torch.full((height, width), width, dtype=torch.int32, device=device)
-    gap = torch.full((height,), width, dtype=torch.int32, device=device)
+    if bitmaps.boxes.is_cuda:
+        return _place(bitmaps, orders, width, height)
+    with ThreadPoolExecutor(_WORKERS) as pool:  # Warp's CPU kernels use one core each
+        return [done[0] for done in pool.map(lambda order: _place(bitmaps, order[None], width, height), orders)]
+
+
+def _place(bitmaps: Bitmaps, orders: Tensor, width: int, height: int) -> list[Placement]:
+    tries, device = len(orders), bitmaps.boxes.device
+    best = torch.full(orders.shape, _NOWHERE, dtype=torch.int64, device=device)
+    used = torch.zeros(tries, dtype=torch.int32, device=device)
+    jumps = torch.full((tries, height, width), width, dtype=torch.int32, device=device)
+    gap = torch.full((tries, height), width, dtype=torch.int32, device=device)
     boxes, runs, longest = (
         wp.from_torch(part, dtype=kind)
         for part, kind in ((bitmaps.boxes, wp.vec4i), (bitmaps.runs, wp.vec2i), (bitmaps.longest, wp.vec2i))
     )
     shared = [wp.from_torch(jumps), boxes, wp.from_torch(bitmaps.first_row), wp.from_torch(bitmaps.run_start), runs]
-    gap_wp, last = wp.from_torch(gap), [wp.from_torch(used), wp.from_torch(best)]
-    with wp.ScopedDevice(wp.device_from_torch(device)), wp.ScopedStream(_stream(device)):
-        for bitmap in order:
-            inputs = [*shared, longest, gap_wp, bitmap, width, height, step, *last]
-            wp.launch(_find_place, (height // step + 1) * _TURNS, inputs)
-            wp.launch(_fill_place, bitmaps.sides[bitmap], [*shared, bitmap, width, gap_wp, *last])
+    order_wp, last = wp.from_torch(orders.int().to(device)), [wp.from_torch(part) for part in (gap, used, best)]
+    sides = torch.tensor(bitmaps.sides)[orders.cpu().long()].amax(0).tolist()
+    on = wp.device_from_torch(device)
+    with wp.ScopedStream(_stream(device)):
+        for place, side in enumerate(sides):
+            rows = (tries, (height + 1) * _TURNS)
+            wp.launch(_find_place, rows, [*shared, longest, order_wp, place, *last], device=on)
+            wp.launch(_fill_place, (tries, side), [*shared, order_wp, place, *last], device=on)
     key = torch.where(best != _NOWHERE, best, 0)
     turn = key % _TURNS
     x, top = key // _TURNS % width, key // _TURNS // width
     y = top - torch.where(turn % 2 == 1, bitmaps.boxes[:, 2].long(), bitmaps.boxes[:, 3].long())
-    return Placement(torch.stack([x, y], 1), turn, int(used.item()), bool((best != _NOWHERE).all()))
+    heights, fits = used.tolist(), (best != _NOWHERE).all(1).tolist()
+    position = torch.stack([x, y], 2)
+    return [Placement(position[t], turn[t], heights[t], fits[t]) for t in range(tries)]
 
 
 def _stream(device: torch.device) -> wp.Stream | None:

@@ -29,11 +29,12 @@ _TURNS = 24  # directions tried for the smallest rectangle of a chart, within a 
 _MAX_SCALE = 4.0  # a chart seen this steeply would blow up without gaining detail
 _OVERLAP_SIDE = 1200  # charts are tested for overlap as if they filled a square of this many cells; an atlas gives them fewer
 _CELLS_PER_FACE = 40  # ... and no more than this for each face
-_TRIES = (3, 12)  # orders of the charts that are tried at one density: at least, at most, ...
+_AT_ONCE = 4  # orders that are tried together: on as many threads, or side by side on a GPU
+_TRIES = (4, 16)  # orders of the charts that are tried at one density: at least, at most, ...
 _TRIES_FOR_ALL = 500  # ... and about this many divided by the charts, of each of which a place must be found
 _SWAPPED = 0.3  # of the charts change their place in the order from one try to the next ...
 _SWAP = 0.25  # ... by this much of the logarithm of their area, to either side together
-_BOLD = 1.06  # times the density that the first try promises: where the search begins ...
+_BOLD = 1.05  # times the density that the first try promises: where the search begins ...
 _SHRINK = 0.994  # ... and how it goes down from there ...
 _HOPE = 1.008  # ... in larger steps where even a little more than the height promises is far
 _INTERLOCK = 0.9  # bitmaps need about this share of the space of their rectangles
@@ -123,18 +124,20 @@ def pack_atlas(flat: Tensor, chart: Tensor, texture_size: int, check: Callable[[
     cells, padding = (2 * side, 2 * PADDING) if len(low) > _MANY_CHARTS else (side, PADDING)
     density = _expected_density(high - low, cells, padding)
     cut = _cut_out(flat * density, chart, low * density, high * density, padding)
-    density *= _BOLD * math.sqrt(cells / _placed(cut, cells, orders.best).height)
+    density *= _BOLD * math.sqrt(cells / _placed(cut, cells, orders.best[None])[0].height)
     for _ in range(_MAX_SHRINKS):
         cut = _cut_out(flat * density, chart, low * density, high * density, padding)
         lowest = math.inf
-        for attempt in range(tries):
+        for _ in range(0, tries, _AT_ONCE):
             check()
-            order = orders.next() if attempt else orders.best
-            placement = _placed(cut, cells, order)
-            if placement.fits and placement.height <= cells:
-                return _laid_out(cut, chart, placement) / cells
-            if placement.height <= lowest:
-                lowest, orders.best = placement.height, order
+            several = orders.several(_AT_ONCE)
+            placements = _placed(cut, cells, several)
+            heights = [placement.height for placement in placements]
+            best = heights.index(min(heights))
+            if placements[best].fits and heights[best] <= cells:
+                return _laid_out(cut, chart, placements[best]) / cells
+            if heights[best] <= lowest:
+                lowest, orders.best = heights[best], several[best]
         density *= min(_SHRINK, _HOPE * math.sqrt(cells / lowest))
     if finer:
         return finer()
@@ -161,10 +164,10 @@ class _Orders:
         self.best = size.double().prod(1).clamp_min(1e-300).log()
         self._random = torch.Generator().manual_seed(0)
 
-    def next(self) -> Tensor:
-        """Another one near the best."""
-        draw, change = torch.rand(2, len(self.best), generator=self._random, dtype=torch.float64)
-        return self.best + _SWAP * (change - 0.5) * (draw < _SWAPPED)
+    def several(self, count: int) -> Tensor:
+        """The best and others near it, float64 [count, C]."""
+        draw, change = torch.rand(2, count - 1, len(self.best), generator=self._random, dtype=torch.float64)
+        return torch.cat([self.best[None], self.best + _SWAP * (change - 0.5) * (draw < _SWAPPED)])
 
 
 @dataclass(frozen=True)
@@ -192,16 +195,15 @@ def _cut_out(flat: Tensor, chart: Tensor, low: Tensor, high: Tensor, padding: in
     return _CutCharts(corners - boxes[chart, None, :2].double(), boxes, cut_bitmaps(canvas, boxes))
 
 
-def _placed(cut: _CutCharts, side: int, order: Tensor) -> Placement:
-    """The charts in a strip of width `side` and 3/2 of its height, the ones with a high value in `order` [C] first; `height`
-    tells how much more they need where they do not fit."""
+def _placed(cut: _CutCharts, side: int, orders: Tensor) -> list[Placement]:
+    """The charts in strips of width `side` and 3/2 of its height, those with a high value in `orders` [T, C] first; their
+    heights tell how much more they need where they do not fit."""
     boxes, most = cut.boxes, 3 * side // 2
     longest = max(cut.bitmaps.sides)
     if longest > side:
-        return Placement(boxes[:, :2], boxes[:, 0], side * longest**2 // side**2 + 1, False)
-    numbers = torch.argsort(order, descending=True, stable=True).tolist()
-    found = place_bitmaps(cut.bitmaps, numbers, side, most)
-    return found if found.fits else replace(found, height=most)
+        return [Placement(boxes[:, :2], boxes[:, 0], side * longest**2 // side**2 + 1, False)] * len(orders)
+    found = place_bitmaps(cut.bitmaps, torch.argsort(orders, dim=1, descending=True, stable=True), side, most)
+    return [one if one.fits else replace(one, height=most) for one in found]
 
 
 def _laid_out(cut: _CutCharts, chart: Tensor, placement: Placement) -> Tensor:
