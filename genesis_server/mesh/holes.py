@@ -15,6 +15,7 @@ from torch import Tensor
 from genesis_server.mesh.connectivity import ends_of, link_components, sides_without_link
 from genesis_server.mesh.mesh import Mesh
 from genesis_server.mesh.normals import face_areas
+from native_ext.segment_sum import sum_by_row
 
 _CLIPPED = 12  # edges; least area costs n^3
 _RIM_SHARE = 0.4  # a filling larger than this share of its component would be the back of a sheet
@@ -36,16 +37,16 @@ def fill_holes(mesh: Mesh, links: Tensor, perimeter_max: float, clipped: int = _
     loops = _loops(rim, mesh.faces)
     if not loops:
         return mesh
-    points = mesh.vertices.double().cpu().numpy()
-    start = mesh.faces.long().reshape(-1).cpu().numpy()
-    room = _RIM_SHARE * _area_around(mesh, links)
-    vertices, faces = [points], [mesh.faces.cpu().numpy()]
+    used, vertex = torch.unique(mesh.faces.long().reshape(-1)[rim], return_inverse=True)
+    points, vertex, sides_of = mesh.vertices[used].double().cpu().numpy(), vertex.cpu().numpy(), rim.cpu().numpy()
+    room = _RIM_SHARE * _area_around(mesh, links, rim // 3)
+    vertices, faces = [points], []  # the rim's, then new ones
     extra = len(points)
     for size in sorted({len(loop) for loop in loops} - {1, 2}):
-        sides = np.array([loop for loop in loops if len(loop) == size])
-        ring = start[sides][:, ::-1]
+        sides = np.searchsorted(sides_of, np.array([loop for loop in loops if len(loop) == size]))
+        ring = vertex[sides][:, ::-1]
         length, area = _measure(points[ring])
-        ring = ring[(length <= perimeter_max) & (area <= room[sides // 3].max(1))]
+        ring = ring[(length <= perimeter_max) & (area <= room[sides].max(1))]
         if size <= clipped:
             faces.append(_least_area(points, ring))
             continue
@@ -53,11 +54,11 @@ def fill_holes(mesh: Mesh, links: Tensor, perimeter_max: float, clipped: int = _
         middle = np.broadcast_to(extra + np.arange(len(ring))[:, None], ring.shape)
         faces.append(np.stack([ring, np.roll(ring, -1, 1), middle], 2).reshape(-1, 3))
         extra += len(ring)
-    device = mesh.faces.device
-    return Mesh(
-        torch.from_numpy(np.concatenate(vertices)).to(device, mesh.vertices.dtype),
-        torch.from_numpy(np.concatenate(faces)).to(device, torch.int32),
-    )
+    device, count = mesh.faces.device, len(mesh.vertices)
+    name = torch.cat([used, torch.arange(count, count + extra - len(used), device=device)])
+    new = torch.from_numpy(np.concatenate(vertices)[len(points) :]).to(device, mesh.vertices.dtype)
+    filled = name[torch.from_numpy(np.concatenate(faces)).to(device)] if faces else name.new_zeros(0, 3)
+    return Mesh(torch.cat([mesh.vertices, new]), torch.cat([mesh.faces, filled.to(mesh.faces.dtype)]))
 
 
 def _loops(rim: Tensor, faces: Tensor) -> list[list[int]]:
@@ -90,11 +91,11 @@ def _loops(rim: Tensor, faces: Tensor) -> list[list[int]]:
     return loops
 
 
-def _area_around(mesh: Mesh, links: Tensor) -> np.ndarray:
-    """Area [F] of the component of each face."""
+def _area_around(mesh: Mesh, links: Tensor, faces: Tensor) -> np.ndarray:
+    """Areas [n] of the components of faces int64 [n]."""
     part = link_components(links, len(mesh.faces))
-    total = torch.zeros(int(part.max()) + 1, dtype=torch.float64, device=part.device)
-    return total.index_add_(0, part, face_areas(mesh).double())[part].cpu().numpy()
+    total = sum_by_row(part, face_areas(mesh)[:, None], int(part.max()) + 1)[:, 0]
+    return total[part[faces]].cpu().numpy()
 
 
 def _measure(rings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
