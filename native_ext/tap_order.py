@@ -104,10 +104,12 @@ def place_children(neighbours: Tensor, parent: Tensor, group: Tensor, groups: in
     child[parent * groups + group] = torch.arange(count, dtype=torch.int32, device=device)
     child = child[order * groups + torch.arange(groups, device=device)[:, None]]
     exists = child >= 0
-    tiles_of = (exists.sum(1) + TILE - 1) // TILE
+    sizes = exists.sum(1)
+    tiles_of = (sizes + TILE - 1) // TILE
     ends = tiles_of.cumsum(0)
     tiles = -(-count // TILE) + groups - 1  # every group may leave its last tile partly empty
-    place = exists.cumsum(1, dtype=torch.int32) + ((ends - tiles_of) * TILE - 1)[:, None]
+    skipped = (ends - tiles_of) * TILE - (sizes.cumsum(0) - sizes)  # places left empty before a group
+    place = exists.view(-1).cumsum(0, dtype=torch.int32).view(exists.shape) + (skipped - 1)[:, None]  # rows one by one are slow
     # what does not exist is written behind the end, to many places, because writes to a single one would queue up
     nowhere = tiles * TILE + torch.arange(len(bits), device=device) % _NOWHERE
     place = torch.where(exists, place, nowhere).view(-1)

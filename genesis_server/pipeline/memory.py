@@ -235,7 +235,8 @@ def device_budget(device: torch.device, wanted: str = "") -> int | None:
     budget = min(parse_budget(wanted), total)
     if sys.platform == "linux":  # segments that grow: under a limit, holes between tensors count
         os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
-    torch.cuda.set_per_process_memory_fraction(budget / total, device)
+    index = torch.cuda.current_device() if device.index is None else device.index  # "cuda" without a number is refused
+    torch.cuda.set_per_process_memory_fraction(budget / total, index)
     return budget
 
 

@@ -190,6 +190,16 @@ def test_other_budgets_are_refused(text: str) -> None:
         parse_budget(text)
 
 
+@pytest.mark.parametrize("name", ["cuda", "cuda:0"])
+def test_a_budget_that_was_asked_for_is_the_cap_of_torchs_memory(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    caps: list[tuple[float, object]] = []
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (70 * GB, 80 * GB))
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda share, index: caps.append((share, index)))
+    assert device_budget(torch.device(name), "8GB") == 8 * GB
+    assert caps == [(0.1, 0)], "torch takes a number here, and no device without one"
+
+
 def test_a_cpu_has_no_budget() -> None:
     assert device_budget(torch.device("cpu"), "8GB") is None
 
