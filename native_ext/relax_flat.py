@@ -89,7 +89,7 @@ def relax_flat(flat: Tensor, corner: Tensor, corners: Tensor, steps: int) -> Ten
     """Flat triangles nearer to their true shapes.
 
     Args:
-        flat: float64 [F, 3, 2], y down; corners of one point agree.
+        flat: float64 [F, 3, 2], y down; a point begins in the middle of where its corners are.
         corner: int64 [F, 3], the point of every corner, numbered from 0; points that several charts share must be several.
         corners: float64 [F, 3, 3], the triangles in space.
         steps: how often every point moves.
@@ -100,12 +100,8 @@ def relax_flat(flat: Tensor, corner: Tensor, corners: Tensor, steps: int) -> Ten
     if not len(flat) or not steps:
         return flat
     wp.init()
-    names = corner.reshape(-1)
-    count = int(names.max()) + 1
-    point = torch.zeros(count, 2, dtype=torch.float64, device=flat.device)
-    point[names] = flat.reshape(-1, 2).double()
+    order, start, point = _gathered(flat, corner)
     before, told = point.clone(), torch.empty_like(flat, dtype=torch.float64)
-    order = torch.sort(names, stable=True).indices
     shape = own_shapes(corners)
     weight = _areas(shape)
     v2 = wp.vec2d
@@ -114,22 +110,18 @@ def relax_flat(flat: Tensor, corner: Tensor, corners: Tensor, steps: int) -> Ten
         point_wp, before_wp, told_wp = (wp.from_torch(part, dtype=v2) for part in (point, before, told.view(-1, 2)))
         face_told, shape_wp = wp.from_torch(told, dtype=v2), wp.from_torch(shape.contiguous(), dtype=v2)
         corner_wp, weight_wp = wp.from_torch(corner.int().contiguous()), wp.from_torch(weight)
-        runs = [wp.from_torch(order), wp.from_torch(run_starts(names, count))]
+        runs = [wp.from_torch(order), wp.from_torch(start)]
         for step in range(steps):
             wp.launch(_tell, len(flat), [point_wp, corner_wp, shape_wp, face_told])
-            wp.launch(_follow, count, [told_wp, weight_wp, *runs, _momentum(step, steps), before_wp, point_wp])
+            wp.launch(_follow, len(point), [told_wp, weight_wp, *runs, _momentum(step, steps), before_wp, point_wp])
     return point[corner]
 
 
 def relax_flat_reference(flat: Tensor, corner: Tensor, corners: Tensor, steps: int) -> Tensor:
     """The same in plain tensor operations."""
-    names = corner.reshape(-1)
-    count = int(names.max()) + 1
-    point = torch.zeros(count, 2, dtype=torch.float64, device=flat.device)
-    point[names] = flat.reshape(-1, 2).double()
+    order, start, point = _gathered(flat, corner)
     shape, before = own_shapes(corners), point.clone()
     weight = _areas(shape).repeat_interleave(3)[:, None]
-    order, start = torch.sort(names, stable=True).indices, run_starts(names, count)
     whole = segment_sum(weight[order], start)
     r = torch.view_as_complex(shape.contiguous())
     for step in range(steps):
@@ -140,6 +132,14 @@ def relax_flat_reference(flat: Tensor, corner: Tensor, corners: Tensor, steps: i
         mean = segment_sum((told.reshape(-1, 2) * weight)[order], start) / whole.clamp_min(_TINY)
         point, before = mean + (mean - before) * _momentum(step, steps), mean
     return point[corner]
+
+
+def _gathered(flat: Tensor, corner: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Corners [3 F] in the order of their points, where those of each begin [P + 1], and the points: their corners' means."""
+    names = corner.reshape(-1)
+    order = torch.sort(names, stable=True).indices
+    start = run_starts(names, int(names.max()) + 1)
+    return order, start, segment_sum(flat.reshape(-1, 2).double()[order], start) / start.diff()[:, None]
 
 
 def _momentum(step: int, steps: int) -> float:

@@ -16,24 +16,45 @@ import torch
 from torch import Tensor
 
 from genesis_server.bake.charts import Adjacency
-from genesis_server.bake.layout import altitudes, bounds, flat_areas, scale_to_areas, turn_to_rectangles
-from genesis_server.bake.unfold import overlapping, widen_thin
+from genesis_server.bake.layout import altitudes, flat_areas, scale_to_areas, smallest_rectangles
+from genesis_server.bake.unfold import overlapping, unfold, widen_thin
 from genesis_server.mesh.mesh import Mesh
 from native_ext.exact_sum import exact_sum
 from native_ext.relax_flat import own_shapes, relax_flat
 
-_ROUNDS = 12  # each joins the pairs that fit best, of which most charts are not part
+_ROUNDS = 8  # each joins the pairs that fit best, of which most charts are not part
 _SHARED = 0.25  # of the shorter outline, at least, that disappears when two charts join
 _GAP = 0.12  # of the common border's length: root mean square distance of its two places
 _STRETCH = 0.02  # mean squared distance of corners from where their true shapes would be, of those shapes' size
 _FILL = 0.72  # of its rectangle that a chart fills, or as much as its parts did
 _LOSS = 0.08
-_LONGEST = 0.4  # of the atlas' side
+_LONGEST = 0.4  # of the atlas' side, of which charts fill about ...
+_USE = 0.65
 _LARGEST = 0.08  # of the whole area, for two charts ...
 _CRUMB = 0.1  # ... unless one is smaller than this share of the other
 _NOTCH = 2.0  # largest ratio of a tooth's area and its notch's
 _STEPS = 30
 _LAST_STEPS = 60
+
+
+@dataclass(frozen=True)
+class _Surface:
+    """What does not change while charts join.
+
+    Attributes:
+        mesh, near: the faces and their neighbours.
+        corners: float64 [F, 3, 3], of the faces in space.
+        lowest: float64 [F], altitude that each flat face must have.
+        density: cells per unit of length of the grid on which overlaps are looked for.
+        count: charts that there were at the beginning; they keep their numbers.
+    """
+
+    mesh: Mesh
+    near: Adjacency
+    corners: Tensor
+    lowest: Tensor
+    density: float
+    count: int
 
 
 @dataclass(frozen=True)
@@ -61,73 +82,75 @@ def join_charts(
     Returns:
         The same of the joined charts.
     """
-    count = int(chart.max()) + 1
-    chart, flat = chart.clone(), flat.clone()
     corners = mesh.vertices[mesh.faces.long()].double()
-    lowest = altitudes(flat).clamp_max(least)
-    everything = torch.arange(len(chart), device=chart.device)
-    chart, flat = _without_teeth(mesh, near, chart, flat, lowest, density, count)
-    flat = _settled(mesh, near, chart, flat, corners, lowest, density, everything, count, _LAST_STEPS)[0]
+    work = _Surface(mesh, near, corners, altitudes(flat).clamp_max(least), density, int(chart.max()) + 1)
+    chart, flat = _without_teeth(work, chart, flat)
+    flat = _settled(work, chart, flat, torch.arange(len(chart), device=chart.device), _LAST_STEPS)[0]
     refused = torch.empty(0, dtype=torch.int64, device=chart.device)
-    long_side = math.sqrt(float(near.areas.double().sum()) / 0.65) * _LONGEST
     for _ in range(_ROUNDS):
-        offer = _offers(mesh, near, chart, flat, count, refused)
+        offer = _offers(work, chart, flat, refused)
         if not len(offer.first):
             break
-        into = torch.arange(count, device=chart.device).index_copy(0, offer.second, offer.first)
-        here = torch.isin(chart, torch.cat([offer.first, offer.second])).nonzero()[:, 0]
-        moved = flat.index_copy(0, here, _moved(flat[here], chart[here], offer, count))
-        tried, good = _settled(mesh, near, into[chart], moved, corners, lowest, density, here, count, _STEPS)
-        apart, union = _rectangles(near, chart, flat, here, count), _rectangles(near, into[chart], tried, here, count)
-        room = apart.prod(1)[offer.first] + apart.prod(1)[offer.second]
-        area = exact_sum(into[chart[here]], near.areas[here], count)[offer.first]
-        longest = torch.maximum(apart.amax(1)[offer.first], apart.amax(1)[offer.second]).clamp_min(long_side)
-        full = area / union.prod(1)[offer.first] >= (area / room).clamp_max(_FILL) - _LOSS
-        taken = good[offer.first] & full & (union.amax(1)[offer.first] <= longest)
-        joined = torch.isin(chart, torch.cat([offer.first[taken], offer.second[taken]]))
-        flat = torch.where(joined[:, None, None], tried, flat)
-        chart = into.index_copy(0, offer.second[~taken], offer.second[~taken])[chart]
-        refused = torch.cat([refused, (offer.first * count + offer.second)[~taken]])
+        chart, flat, taken = _accepted(work, chart, flat, offer)
+        refused = torch.cat([refused, (offer.first * work.count + offer.second)[~taken]])
     chart = torch.unique(chart, return_inverse=True)[1]
     return chart, scale_to_areas(flat, near.areas, chart)
 
 
-def _settled(
-    mesh: Mesh,
-    near: Adjacency,
-    chart: Tensor,
-    flat: Tensor,
-    corners: Tensor,
-    lowest: Tensor,
-    density: float,
-    here: Tensor,
-    count: int,
-    steps: int,
-) -> tuple[Tensor, Tensor]:
+def _accepted(work: _Surface, chart: Tensor, flat: Tensor, offer: _Offer) -> tuple[Tensor, Tensor, Tensor]:
+    """Charts and flat faces after those offers that turn out well, and which they were, bool [n]."""
+    into = torch.arange(work.count, device=chart.device).index_copy(0, offer.second, offer.first)
+    here = torch.isin(chart, torch.cat([offer.first, offer.second])).nonzero()[:, 0]
+    moved = flat.index_copy(0, here, _moved(flat[here], chart[here], offer, work.count))
+    tried, good = _settled(work, into[chart], moved, here, _STEPS)
+    apart, union = _rectangles(work, chart, flat, here), _rectangles(work, into[chart], tried, here)
+    areas = work.near.areas.double()
+    area = exact_sum(into[chart[here]], areas[here], work.count)[offer.first]
+    room = apart.prod(1)[offer.first] + apart.prod(1)[offer.second]
+    full = area / union.prod(1)[offer.first] >= (area / room).clamp_max(_FILL) - _LOSS
+    allowed = _LONGEST * math.sqrt(float(areas.sum()) / _USE)
+    longest = torch.maximum(apart.amax(1)[offer.first], apart.amax(1)[offer.second]).clamp_min(allowed)
+    taken = good[offer.first] & full & (union.amax(1)[offer.first] <= longest)
+    joined = torch.isin(chart, torch.cat([offer.first[taken], offer.second[taken]]))
+    into = into.index_copy(0, offer.second[~taken], offer.second[~taken])
+    return into[chart], torch.where(joined[:, None, None], tried, flat), taken
+
+
+def _settled(work: _Surface, chart: Tensor, flat: Tensor, here: Tensor, steps: int) -> tuple[Tensor, Tensor]:
     """Flat faces after relaxing those of `here`, whose charts are given whole; and bool [C], charts that this did well.
 
-    Those that it did not stay as they were.
+    Folds that this leaves are ironed; charts that it did no good stay as they were.
     """
     names, local = torch.unique(chart[here], return_inverse=True)
-    key = local[:, None] * len(mesh.vertices) + mesh.faces[here].long()
+    key = local[:, None] * len(work.mesh.vertices) + work.mesh.faces[here].long()
     corner = torch.unique(key.reshape(-1), return_inverse=True)[1].reshape(-1, 3)
-    fresh = relax_flat(flat[here], corner, corners[here], steps)
-    fresh = scale_to_areas(fresh, near.areas[here], local)
-    fresh = widen_thin(fresh, mesh.faces[here], local, 2 * float(lowest.max()))
-    wrong = overlapping(fresh, local, density)[0] | (altitudes(fresh) < lowest[here]) | (flat_areas(fresh) <= 0)
-    spoiled = torch.zeros(len(names), dtype=torch.bool, device=chart.device)
-    spoiled[local[wrong]] = True
-    spoiled |= _stretch(fresh, corners[here], near.areas[here], local) > _STRETCH
+    fresh = relax_flat(flat[here], corner, work.corners[here], steps)
+    fresh, spoiled = _checked(work, fresh, local, here)
+    again = spoiled[local].nonzero()[:, 0]
+    if len(again):
+        part, there = torch.unique(local[again], return_inverse=True)[1], here[again]
+        ironed = unfold(fresh[again], work.corners[there], work.mesh.faces[there], part, work.density)
+        fresh[again], still = _checked(work, ironed, part, there)
+        spoiled = spoiled.index_copy(0, spoiled.nonzero()[:, 0], still)
     result = flat.index_copy(0, here, torch.where(spoiled[local, None, None], flat[here], fresh))
-    good = torch.zeros(count, dtype=torch.bool, device=chart.device)
+    good = torch.zeros(work.count, dtype=torch.bool, device=chart.device)
     good[names[~spoiled]] = True
     return result, good
 
 
-def _without_teeth(
-    mesh: Mesh, near: Adjacency, chart: Tensor, flat: Tensor, lowest: Tensor, density: float, count: int
-) -> tuple[Tensor, Tensor]:
+def _checked(work: _Surface, flat: Tensor, chart: Tensor, here: Tensor) -> tuple[Tensor, Tensor]:
+    """Flat faces of `here` at one density and none too thin, and bool [charts], those that fold or stretch all the same."""
+    areas = work.near.areas[here]
+    flat = widen_thin(scale_to_areas(flat, areas, chart), work.mesh.faces[here], chart, 2 * float(work.lowest.max()))
+    wrong = overlapping(flat, chart, work.density)[0] | (altitudes(flat) < work.lowest[here]) | (flat_areas(flat) <= 0)
+    spoiled = _stretch(flat, work.corners[here], areas, chart) > _STRETCH
+    spoiled[chart[wrong]] = True
+    return flat, spoiled
+
+
+def _without_teeth(work: _Surface, chart: Tensor, flat: Tensor) -> tuple[Tensor, Tensor]:
     """Faces that stick out into a larger chart with two sides go to the notch that they fill there: straighter borders."""
+    near, faces, count, stride = work.near, work.mesh.faces.long(), work.count, len(work.mesh.vertices)
     area = exact_sum(chart, near.areas, count)
     face, other = near.pairs.T.reshape(-1), chart[near.pairs.flip(1)].T.reshape(-1)
     apart = chart[face] != other
@@ -136,16 +159,16 @@ def _without_teeth(
     own = chart[face]
     larger = (area[target] > area[own]) | ((area[target] == area[own]) & (target < own))
     face, target = face[larger], target[larger]
-    wedges, at = torch.unique((chart[:, None] * len(mesh.vertices) + mesh.faces.long()).reshape(-1), return_inverse=True)
+    wedges, at = torch.unique((chart[:, None] * stride + faces).reshape(-1), return_inverse=True)
     point = torch.zeros(len(wedges), 2, dtype=flat.dtype, device=flat.device)
     point[at] = flat.reshape(-1, 2)
-    notch = point[torch.searchsorted(wedges, target[:, None] * len(mesh.vertices) + mesh.faces[face].long())]
+    notch = point[torch.searchsorted(wedges, target[:, None] * stride + faces[face])]
     room = flat_areas(notch) / near.areas[face]
-    fits = (altitudes(notch) > lowest[face]) & (room > 1 / _NOTCH) & (room < _NOTCH)
+    fits = (altitudes(notch) > work.lowest[face]) & (room > 1 / _NOTCH) & (room < _NOTCH)
     face, target, notch = face[fits], target[fits], notch[fits]
     filled, moved = chart.index_copy(0, face, target), flat.index_copy(0, face, notch)
     crowded = torch.zeros(count, dtype=torch.bool, device=chart.device)
-    crowded[filled[overlapping(moved, torch.unique(filled, return_inverse=True)[1], density)[0]]] = True
+    crowded[filled[overlapping(moved, torch.unique(filled, return_inverse=True)[1], work.density)[0]]] = True
     keep = ~crowded[target]
     return chart.index_copy(0, face[keep], target[keep]), flat.index_copy(0, face[keep], notch[keep])
 
@@ -160,13 +183,14 @@ def _stretch(flat: Tensor, corners: Tensor, areas: Tensor, chart: Tensor) -> Ten
     return exact_sum(chart, off * areas, count) / exact_sum(chart, areas, count).clamp_min(1e-300)
 
 
-def _rectangles(near: Adjacency, chart: Tensor, flat: Tensor, here: Tensor, count: int) -> Tensor:
+def _rectangles(work: _Surface, chart: Tensor, flat: Tensor, here: Tensor) -> Tensor:
     """Sides of the smallest rectangles around the charts that the faces of `here` make up, float64 [count, 2]."""
-    inner = near.pairs[chart[near.pairs[:, 0]] == chart[near.pairs[:, 1]]]
+    pairs = work.near.pairs
+    inner = pairs[chart[pairs[:, 0]] == chart[pairs[:, 1]]]
     rim = here[torch.bincount(inner.reshape(-1), minlength=len(chart))[here] < 3]
     names, local = torch.unique(chart[rim], return_inverse=True)
-    low, high = bounds(turn_to_rectangles(flat[rim], local), local, len(names))
-    return flat.new_zeros(count, 2).index_copy(0, names, high - low)
+    size = smallest_rectangles(flat[rim].reshape(-1, 2), local.repeat_interleave(3), len(names))
+    return flat.new_zeros(work.count, 2).index_copy(0, names, size)
 
 
 def _moved(flat: Tensor, chart: Tensor, offer: _Offer, count: int) -> Tensor:
@@ -175,13 +199,14 @@ def _moved(flat: Tensor, chart: Tensor, offer: _Offer, count: int) -> Tensor:
     return torch.view_as_real(torch.view_as_complex(flat.contiguous()) * turn[chart, None] + shift[chart, None])
 
 
-def _offers(mesh: Mesh, near: Adjacency, chart: Tensor, flat: Tensor, count: int, refused: Tensor) -> _Offer:
+def _offers(work: _Surface, chart: Tensor, flat: Tensor, refused: Tensor) -> _Offer:
     """Pairs of charts that are each other's best partner: the largest share of an outline disappears, the smallest gap."""
+    near, count = work.near, work.count
     border = near.pairs[chart[near.pairs[:, 0]] != chart[near.pairs[:, 1]]]
     length = near.length[chart[near.pairs[:, 0]] != chart[near.pairs[:, 1]]].double()
     swap = (chart[border[:, 0]] > chart[border[:, 1]])[:, None]
     border = torch.where(swap, border.flip(1), border)
-    here, there = _both_places(mesh.faces, flat, border)
+    here, there = _both_places(work.mesh.faces, flat, border)
     key, pair = torch.unique(chart[border[:, 0]] * count + chart[border[:, 1]], return_inverse=True)
     first, second = key // count, key % count
     a, b = (torch.view_as_complex(place.contiguous()).reshape(-1) for place in (here, there))
@@ -197,7 +222,7 @@ def _offers(mesh: Mesh, near: Adjacency, chart: Tensor, flat: Tensor, count: int
     gap = (spread - 2 * match.abs()).clamp_min(0).sqrt() / shared
     turn = match / match.abs().clamp_min(1e-300)
     area = exact_sum(chart, near.areas, count)
-    around = _outlines(near, chart, mesh, count)
+    around = _outlines(work, chart)
     relief = shared / torch.minimum(around[first], around[second])
     smaller, larger = torch.minimum(area[first], area[second]), torch.maximum(area[first], area[second])
     allowed = (relief >= _SHARED) & (gap <= _GAP)
@@ -213,19 +238,19 @@ def _offers(mesh: Mesh, near: Adjacency, chart: Tensor, flat: Tensor, count: int
     return _Offer(first[mutual], second[mutual], turn[mutual], (mean_a - turn * mean_b)[mutual])
 
 
-def _outlines(near: Adjacency, chart: Tensor, mesh: Mesh, count: int) -> Tensor:
-    """Length of the outline of every chart, float64 [C]."""
-    corners = mesh.vertices[mesh.faces.long()]
-    sides = (corners.roll(-1, 1) - corners).norm(dim=2).double().sum(1)
-    inner = chart[near.pairs[:, 0]] == chart[near.pairs[:, 1]]
-    return exact_sum(chart, sides, count) - 2 * exact_sum(chart[near.pairs[inner, 0]], near.length[inner], count)
+def _outlines(work: _Surface, chart: Tensor) -> Tensor:
+    """Length of the outline of every chart, float64 [count]."""
+    pairs, sides = work.near.pairs, (work.corners.roll(-1, 1) - work.corners).norm(dim=2).sum(1)
+    inner = chart[pairs[:, 0]] == chart[pairs[:, 1]]
+    total = exact_sum(chart, sides, work.count)
+    return total - 2 * exact_sum(chart[pairs[inner, 0]], work.near.length[inner], work.count)
 
 
 def _both_places(faces: Tensor, flat: Tensor, pairs: Tensor) -> tuple[Tensor, Tensor]:
     """Where the ends of the edge that two faces [n, 2] share lie in each of them, float64 [n, 2, 2] twice."""
     one, two = faces[pairs[:, 0]].long(), faces[pairs[:, 1]].long()
     same = one[:, :, None] == two[:, None, :]
-    at = same.any(2).int().topk(2, dim=1).indices.sort(1).values
+    at = torch.sort(same.any(2).int(), dim=1, descending=True, stable=True).indices[:, :2]
     row = torch.arange(len(pairs), device=faces.device)[:, None]
     back = same[row, at].int().argmax(2)
     return flat[pairs[:, 0]][row, at], flat[pairs[:, 1]][row, back]

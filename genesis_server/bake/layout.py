@@ -29,13 +29,14 @@ _TURNS = 24  # directions tried for the smallest rectangle of a chart, within a 
 _MAX_SCALE = 4.0  # a chart seen this steeply would blow up without gaining detail
 _OVERLAP_SIDE = 1200  # charts are tested for overlap as if they filled a square of this many cells; an atlas gives them fewer
 _CELLS_PER_FACE = 40  # ... and no more than this for each face
-_AT_ONCE = 4  # orders that are tried together: on as many threads, or side by side on a GPU
-_TRIES = (4, 16)  # orders of the charts that are tried at one density: at least, at most, ...
+_AT_ONCE = 8  # orders that are tried together: on as many threads, or side by side on a GPU
+_TRIES = (2, 24)  # orders of the charts that are tried at one density: at least, at most, ...
 _TRIES_FOR_ALL = 500  # ... and about this many divided by the charts, of each of which a place must be found
 _SWAPPED = 0.3  # of the charts change their place in the order from one try to the next ...
 _SWAP = 0.25  # ... by this much of the logarithm of their area, to either side together
 _BOLD = 1.05  # times the density that the first try promises: where the search begins ...
 _SHRINK = 0.994  # ... and how it goes down from there ...
+_HOPELESS = 1.02  # times the side: charts of that height will not fit in another order
 _HOPE = 1.008  # ... in larger steps where even a little more than the height promises is far
 _INTERLOCK = 0.9  # bitmaps need about this share of the space of their rectangles
 _BULKY, _WASTE = 0.1, 0.012  # shares of the whole area
@@ -130,7 +131,7 @@ def pack_atlas(flat: Tensor, chart: Tensor, texture_size: int, check: Callable[[
         lowest = math.inf
         for _ in range(0, tries, _AT_ONCE):
             check()
-            several = orders.several(_AT_ONCE)
+            several = orders.several(min(tries, _AT_ONCE))
             placements = _placed(cut, cells, several)
             heights = [placement.height for placement in placements]
             best = heights.index(min(heights))
@@ -138,6 +139,8 @@ def pack_atlas(flat: Tensor, chart: Tensor, texture_size: int, check: Callable[[
                 return _laid_out(cut, chart, placements[best]) / cells
             if heights[best] <= lowest:
                 lowest, orders.best = heights[best], several[best]
+            if lowest > _HOPELESS * cells:
+                break
         density *= min(_SHRINK, _HOPE * math.sqrt(cells / lowest))
     if finer:
         return finer()
@@ -278,6 +281,25 @@ def turn_to_rectangles(flat: Tensor, chart: Tensor) -> Tensor:
     cosine, sine = torch.cos(angle)[chart, None], torch.sin(angle)[chart, None]
     x, y = flat.unbind(2)
     return torch.stack([x * cosine - y * sine, x * sine + y * cosine], 2)
+
+
+def smallest_rectangles(points: Tensor, chart: Tensor, count: int) -> Tensor:
+    """Sides [count, 2] of the smallest rectangles around the points [P, 2] of each chart, int64 [P]."""
+    theta = torch.arange(_TURNS, device=points.device) * (math.pi / 2 / _TURNS)
+    across = torch.stack([theta.cos(), theta.sin()], 1).to(points.dtype)
+    along = torch.stack([-across[:, 1], across[:, 0]], 1)
+    where = (torch.arange(_TURNS, device=points.device)[:, None] * count + chart).reshape(-1)
+    sides = []
+    for direction in (across, along):
+        reach = (points[None] * direction[:, None]).sum(2).reshape(-1)
+        low, high = torch.full((2, _TURNS * count), math.inf, dtype=points.dtype, device=points.device)
+        low.scatter_reduce_(0, where, reach, "amin")
+        high.scatter_reduce_(0, where, -reach, "amin")
+        sides.append((-high - low).view(_TURNS, count))
+    size = torch.stack(sides, 2)
+    best = size.prod(2).min(0).values
+    first = (size.prod(2) <= best * (1 + 1e-6)).int().argmax(0)
+    return size[first, torch.arange(count, device=points.device)]
 
 
 def widen_slivers(flat: Tensor, chart: Tensor) -> Tensor:

@@ -108,7 +108,7 @@ def _lay_flat(mesh: Mesh, near: Adjacency, chart: Tensor, side: int) -> tuple[Te
         chart = connected(torch.where(thin, fresh, chart), near.pairs)
     else:
         flat = _flatten(mesh, near.areas, chart, density)
-    chart, flat = join_charts(mesh, near, chart, flat, 2 * density, MIN_ALTITUDE * float(_side(flat)) / side)
+    chart, flat = join_charts(mesh, near, chart, flat, 1.5 * density, MIN_ALTITUDE * float(_side(flat)) / side)
     return chart, widen_slivers(turn_to_rectangles(flat, chart), chart)
 
 

@@ -62,3 +62,12 @@ def test_shapes_keep_their_sides_and_turn_the_right_way() -> None:
     sides = (shape.roll(-1, 1) - shape).norm(dim=2)
     assert torch.allclose(sides, (corners.roll(-1, 1) - corners).norm(dim=2), atol=1e-12)
     assert (areas(shape) > 0).all()
+
+
+def test_a_point_whose_corners_lie_apart_begins_in_their_middle() -> None:
+    """As where two charts have just been laid side by side; whichever corner came last must not decide."""
+    _, corner, corners = half_tube(3, 2)
+    apart = torch.rand(len(corner), 3, 2, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    order = torch.randperm(len(corner), generator=torch.Generator().manual_seed(3))
+    one, two = relax_flat(apart, corner, corners, 3), relax_flat(apart[order], corner[order], corners[order], 3)
+    assert float((one[order] - two).abs().max()) < 1e-12
