@@ -26,7 +26,7 @@ from torch import Tensor
 from native_ext.wedge_rings import FORKED, SLIDES, WedgeMesh, corner_at, faces_with, faces_with_wedges, link_is_kept, wedge_at
 
 wp.config.log_level = wp.LOG_ERROR
-wp.set_module_options({"enable_backward": False})
+wp.set_module_options({"enable_backward": False, "fuse_fp": False})  # the same bytes on every processor
 
 _NO_KEY = 2**63 - 1
 _CHOICES = 3  # of proposals per round; each finds some among what is left

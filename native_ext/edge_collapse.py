@@ -24,7 +24,7 @@ from native_ext.mesh_sides import Fans, turn_side
 from native_ext.quadric_surface import Arrays, Surface, View, place_edge, quadric_error, shared_faces
 
 wp.config.log_level = wp.LOG_ERROR
-wp.set_module_options({"enable_backward": False})
+wp.set_module_options({"enable_backward": False, "fuse_fp": False})  # the same bytes on every processor
 
 NEVER = (1 << 63) - 1  # key above that of every edge
 _FEW = 0.02  # of the most edges that a round looked at: fewer are not worth it

@@ -14,7 +14,7 @@ from torch import Tensor
 from native_ext.mesh_sides import Fans, turn_side
 
 wp.config.log_level = wp.LOG_ERROR
-wp.set_module_options({"enable_backward": False})
+wp.set_module_options({"enable_backward": False, "fuse_fp": False})  # the same bytes on every processor
 
 
 def filter_normals(normal: Tensor, area: Tensor, beside: Tensor, cosine: float, rounds: int) -> Tensor:

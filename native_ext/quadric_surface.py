@@ -18,7 +18,7 @@ from torch import Tensor
 from native_ext.mesh_sides import Fans, turn_side
 
 wp.config.log_level = wp.LOG_ERROR
-wp.set_module_options({"enable_backward": False})
+wp.set_module_options({"enable_backward": False, "fuse_fp": False})  # the same bytes on every processor
 
 _DRAW = wp.constant(1e-3)  # weight of the edge's middle beside the quadric's mean eigenvalue
 _RIM_WEIGHT = wp.constant(10.0)  # of the planes upright on open edges, beside their squared length

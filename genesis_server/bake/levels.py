@@ -101,9 +101,9 @@ def _points(mesh: UnwrappedMesh) -> tuple[Tensor, Tensor]:
 
 def _quadrics(mesh: UnwrappedMesh, point: Tensor, count: int) -> Tensor:
     """Sum of squared distances to the planes of the faces, weighted by area, and of the chart borders; float32 [P, 10]."""
-    faces, crosses = mesh.faces.long(), face_crosses(Mesh(mesh.vertices, mesh.faces))
-    doubled = crosses.double().norm(dim=1, keepdim=True)
-    normal = crosses.double() / doubled.clamp_min(1e-300)
+    faces, crosses = mesh.faces.long(), face_crosses(Mesh(mesh.vertices.double(), mesh.faces))
+    doubled = crosses.norm(dim=1, keepdim=True)
+    normal = crosses / doubled.clamp_min(1e-300)
     planes = [(faces.reshape(-1), normal.repeat_interleave(3, 0), mesh.vertices[faces].double().reshape(-1, 3), doubled)]
     weights = [doubled[:, 0].repeat_interleave(3) / 6]
     ends = torch.stack([faces, faces.roll(-1, 1)], 2).reshape(-1, 2)
