@@ -18,6 +18,7 @@ wp.set_module_options({"enable_backward": False})
 
 _TIE = 1e-6  # faces whose distances differ by less, relative to the size of the coordinates, are equally near (float32)
 
+_EITHER_SIDE, _SAME_SIDE = wp.constant(1), wp.constant(2)  # that faces look to
 _FLAT = 1e-6  # twice a face's area over the sum of its squared edges; at least Warp's own limit
 
 
@@ -28,6 +29,7 @@ def closest_point(
     max_distance: float = float("inf"),
     normals: Tensor | None = None,
     min_cosine: float = 0.5,
+    outward: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The closest point of the mesh to every point.
 
@@ -40,12 +42,13 @@ def closest_point(
         normals: unit float32 [P, 3]; then only faces whose normal is compatible with the point's qualify, on either
             side: `|n_point . n_face| >= min_cosine`.
         min_cosine: see `normals`.
+        outward: faces are wound outward, so that only those on the point's side qualify: `n_point . n_face >= min_cosine`.
 
     Returns:
         distance float32 [P] (inf where there is none), face int64 [P] (-1 where there is none), barycentric weights
         float32 [P, 3] (zeros where there is none). Ties go to the smallest face.
     """
-    return SurfaceSearch(vertices, faces).closest(points, max_distance, normals, min_cosine)
+    return SurfaceSearch(vertices, faces).closest(points, max_distance, normals, min_cosine, outward)
 
 
 class SurfaceSearch:
@@ -71,6 +74,7 @@ class SurfaceSearch:
         max_distance: float = float("inf"),
         normals: Tensor | None = None,
         min_cosine: float = 0.5,
+        outward: bool = False,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """As `closest_point`."""
         device = points.device
@@ -90,7 +94,7 @@ class SurfaceSearch:
                     self._mesh.id,
                     wp.from_torch(points.float().contiguous(), dtype=wp.vec3),
                     wp.from_torch(given.float().contiguous(), dtype=wp.vec3),
-                    int(normals is not None),
+                    0 if normals is None else _SAME_SIDE if outward else _EITHER_SIDE,
                     float(min_cosine),
                     reach,
                     _TIE * extent,
@@ -150,7 +154,10 @@ def _nearest_weights(a: wp.vec3, b: wp.vec3, c: wp.vec3, p: wp.vec3) -> wp.vec3:
 def _fits(mesh: wp.uint64, f: int, normal: wp.vec3, filtered: int, min_cosine: float) -> bool:
     if filtered == 0:
         return True
-    return wp.abs(wp.dot(wp.mesh_eval_face_normal(mesh, f), normal)) >= min_cosine
+    cosine = wp.dot(wp.mesh_eval_face_normal(mesh, f), normal)
+    if filtered == _SAME_SIDE:
+        return cosine >= min_cosine
+    return wp.abs(cosine) >= min_cosine
 
 
 @wp.func
@@ -163,7 +170,7 @@ def _nearest_on(mesh: wp.uint64, f: int, p: wp.vec3) -> wp.vec3:
 
 
 @wp.func
-def _nearest_fitting(mesh: wp.uint64, p: wp.vec3, normal: wp.vec3, min_cosine: float, reach: float) -> int:
+def _nearest_fitting(mesh: wp.uint64, p: wp.vec3, normal: wp.vec3, filtered: int, min_cosine: float, reach: float) -> int:
     """The nearest compatible face within reach, or -1: every face in a box around the point is looked at."""
     winner = int(-1)
     best = reach
@@ -171,7 +178,7 @@ def _nearest_fitting(mesh: wp.uint64, p: wp.vec3, normal: wp.vec3, min_cosine: f
     f = int(0)
     query = wp.mesh_query_aabb(mesh, p - pad, p + pad)
     while wp.mesh_query_aabb_next(query, f):
-        if _fits(mesh, f, normal, 1, min_cosine):
+        if _fits(mesh, f, normal, filtered, min_cosine):
             d = wp.length(_nearest_on(mesh, f, p) - p)
             if d < best or (d == best and f < winner):
                 best = d
@@ -217,7 +224,7 @@ def _closest(
     if nearest.result:
         winner = nearest.face
         if not _fits(mesh, winner, normals[i], filtered, min_cosine):
-            winner = _nearest_fitting(mesh, p, normals[i], min_cosine, reach)
+            winner = _nearest_fitting(mesh, p, normals[i], filtered, min_cosine, reach)
     if winner >= 0:
         winner = _smallest_tied(mesh, winner, p, normals[i], filtered, min_cosine, tie)
         a = wp.mesh_get_point(mesh, 3 * winner)

@@ -17,6 +17,7 @@ from native_ext.voxel_lookup import VoxelLookup
 
 SAME_SIDE = 0.5  # cosine between texel normal and face normal (docs/spec/geometry.md 18.1)
 SEARCH_VOXELS = 2.0  # how far a compatible face is looked for (18.1)
+FAR_VOXELS = 6.0  # ... where it is known to face outward, and none was near
 _ALIGNING_ROUNDS = 2  # of face normals around a vertex, whose signs mean nothing
 
 
@@ -24,18 +25,21 @@ class DetailedSurface:
     """An O-Voxel and its extracted mesh, ready for many texels.
 
     Args:
-        mesh: the surface before simplification; its winding does not matter.
+        mesh: the surface before simplification.
         voxels: with attributes.
+        outward: the mesh's faces are wound outward; else its winding does not matter, and the two sides of a thin sheet look
+            alike.
     """
 
-    def __init__(self, mesh: Mesh, voxels: OVoxel) -> None:
-        self.mesh, self.voxels = mesh, voxels
+    def __init__(self, mesh: Mesh, voxels: OVoxel, outward: bool = False) -> None:
+        self.mesh, self.voxels, self._outward = mesh, voxels, outward
         self._search = SurfaceSearch(mesh.vertices, mesh.faces)
         self._lookup = VoxelLookup(voxels.coords, voxels.resolution)
         self._normals: Tensor | None = None
 
     def locate(self, position: Tensor, normal: Tensor) -> tuple[Tensor, Tensor]:
-        """The nearest face that faces the same way or the opposite way, or the nearest of all where no such face is near.
+        """The nearest face that faces the same way (or the opposite way, unless faces are wound outward), or the nearest of all
+        where no such face is near.
 
         Args:
             position, normal: float32 [P, 3], normals unit.
@@ -44,7 +48,11 @@ class DetailedSurface:
             Face int64 [P] and barycentric weights float32 [P, 3] of the nearest point.
         """
         reach = SEARCH_VOXELS / self.voxels.resolution
-        _, face, weights = self._search.closest(position, reach, normal, SAME_SIDE)
+        _, face, weights = self._search.closest(position, reach, normal, SAME_SIDE, self._outward)
+        if self._outward:  # the other side of a thin sheet is nearer than its own where few faces cut through it
+            lost = (face < 0).nonzero()[:, 0]
+            far = FAR_VOXELS / self.voxels.resolution
+            _, face[lost], weights[lost] = self._search.closest(position[lost], far, normal[lost], SAME_SIDE, True)
         lost = (face < 0).nonzero()[:, 0]
         if lost.numel():
             _, face[lost], weights[lost] = self._search.closest(position[lost])

@@ -46,6 +46,7 @@ def bake_textures(
     voxels: OVoxel,
     settings: BakeSettings,
     on_step: Callable[[int, int], None] | None = None,
+    outward: bool = False,
 ) -> Material:
     """The material of an unwrapped mesh.
 
@@ -54,6 +55,7 @@ def bake_textures(
         detailed: the surface that the voxels describe, before simplification.
         voxels: O-Voxel with attributes.
         settings: texture size, alpha mode, and whether there is a normal map.
+        outward: the detailed surface's faces are wound outward.
         on_step: called with (parts done, parts) before each part and at the end; what it raises ends the bake.
 
     Returns:
@@ -65,7 +67,7 @@ def bake_textures(
     if voxels.attributes is None or voxels.coords.shape[0] == 0:
         raise GenesisError(ErrorCode.BAD_MESH, "The O-Voxel carries no colours to bake.", "Run the texture stage.")
     size = settings.texture_size
-    surface = DetailedSurface(detailed, voxels)
+    surface = DetailedSurface(detailed, voxels, outward)
     raster = rasterize(unwrapped.uvs[unwrapped.faces.long()] * size, size, size, REACH)
     covered = raster.face >= 0
     face, weights = raster.face[covered], raster.barycentric[covered]

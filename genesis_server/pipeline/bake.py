@@ -85,7 +85,7 @@ def bake_voxels(
     _check_values(voxels)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
 
-    def meshed(device: str) -> tuple[int, Mesh, Mesh | None]:
+    def meshed(device: str) -> tuple[int, bool, Mesh, Mesh | None]:
         here = _moved(voxels, device)
         raw = extract_mesh(here)
         progress.check()
@@ -93,16 +93,16 @@ def bake_voxels(
         progress.check()
         detailed = enclosed or raw
         finished = None if levels else _finished(detailed, settings, voxels.resolution, enclosed is not None, progress)
-        return len(raw.faces), detailed, finished
+        return len(raw.faces), enclosed is not None, detailed, finished
 
     def textured(device: str) -> Baked:
         here, surface = _moved(voxels, device), _mesh_moved(detailed, device)
         done = [_level_moved(level, device) for level in levels] or _unwrapped(_mesh_moved(mesh, device), settings, progress)
         progress.check()
-        material = bake_textures(done[0], surface, here, settings, partial(progress.step, "bake"))
+        material = bake_textures(done[0], surface, here, settings, partial(progress.step, "bake"), outward)
         return Baked(done, material, extracted)
 
-    (extracted, detailed, mesh), device = _where_it_fits(meshed, device, partial(progress.note, "mesh"))
+    (extracted, outward, detailed, mesh), device = _where_it_fits(meshed, device, partial(progress.note, "mesh"))
     progress.finished("mesh")
     progress.started("bake")
     return _where_it_fits(textured, device, partial(progress.note, "bake"))[0]

@@ -84,3 +84,15 @@ def test_nothing_to_find():
     distance, face, weights = closest_point(torch.zeros(0, 3), no_faces, torch.zeros(2, 3))
     assert distance.isinf().all() and (face == -1).all() and (weights == 0).all()
     assert len(closest_point(torch.eye(3), torch.tensor([[0, 1, 2]]), torch.zeros(0, 3))[0]) == 0
+
+
+def test_with_faces_wound_outward_only_the_same_side_qualifies() -> None:
+    """A point just under the upper side of a slab, looking down, belongs to its lower side."""
+    square = torch.tensor([[0.0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]])
+    vertices = torch.cat([square, square + torch.tensor([0, 0, 0.1])])
+    faces = torch.tensor([[0, 2, 1], [0, 3, 2], [4, 5, 6], [4, 6, 7]])  # below looking down, above looking up
+    point, down = torch.tensor([[0.6, 0.3, 0.09]]), torch.tensor([[0.0, 0, -1]])
+    assert closest_point(vertices, faces, point, 0.2, down)[1].item() in (2, 3)
+    distance, face, _ = closest_point(vertices, faces, point, 0.2, down, outward=True)
+    assert face.item() in (0, 1) and distance.item() == pytest.approx(0.09, abs=1e-6)
+    assert closest_point(vertices, faces, point, 0.05, down, outward=True)[1].item() == -1
