@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from genesis_server.mesh.mesh import Mesh
-from native_ext.mesh_sides import CROWDED, twin_sides
+from native_ext.mesh_sides import CROWDED
 
 
 @dataclass(frozen=True)
@@ -50,28 +50,40 @@ def manifold_links(edges: Edges) -> Tensor:
     return _sides_by_edge(edges, 2)
 
 
-def pair_sides(mesh: Mesh) -> Tensor:
+def pair_sides(mesh: Mesh, patch: Tensor | None = None, three: bool = True) -> Tensor:
     """Links of a mesh whose sheets may touch: the manifold ones, and pairs across edges of three and four faces.
 
     Of three faces the two that go on most straightly are paired, the third ends there. Four faces, taken in their order
     around the edge, are paired with a neighbour in that order, so that sheets touch but do not cross; of the two ways the
     straighter one. Edges of more faces are left open.
 
+    Args:
+        patch: int64 [F]; faces of one patch are wound alike, so of three faces rather two of a patch are paired, and none that
+            clash.
+        three: whether edges of three faces are paired at all.
+
     Returns:
         int64 [L, 2] sides.
     """
-    twin = twin_sides(mesh.faces, mesh.fans).long()
+    twin = mesh.twins.long()
     side = torch.arange(len(twin), device=twin.device)
     once = twin > side
     links = torch.stack([side[once], twin[once]], 1)
-    crowded = torch.nonzero(twin == CROWDED)[:, 0]
+    threes, fours = (crowded_sides(mesh, faces) for faces in (3, 4))
+    if three and len(threes):
+        links = torch.cat([links, _pair_three(mesh, threes, patch)])
+    return torch.cat([links, _pair_four(mesh, fours)]) if len(fours) else links
+
+
+def crowded_sides(mesh: Mesh, faces: int) -> Tensor:
+    """int64 [n, faces], the sides at every edge of exactly so many faces, three or more; ascending."""
+    crowded = torch.nonzero(mesh.twins == CROWDED)[:, 0]
     if len(crowded) == 0:
-        return links
+        return crowded.view(0, faces)
     start, end = mesh.faces.long().reshape(-1)[crowded], ends_of(mesh.faces)[crowded]
     key = torch.minimum(start, end) << 32 | torch.maximum(start, end)
     edge, count = torch.unique(key, return_inverse=True, return_counts=True)[1:]
-    three, four = (crowded[_by_edge(edge, count, faces)] for faces in (3, 4))
-    return torch.cat([links, _pair_three(mesh, three), _pair_four(mesh, four)])
+    return crowded[_by_edge(edge, count, faces)]
 
 
 def sides_without_link(faces: Tensor, links: Tensor) -> Tensor:
@@ -167,11 +179,17 @@ def _directions(mesh: Mesh, sides: Tensor) -> tuple[Tensor, Tensor]:
     return torch.nn.functional.normalize(out, dim=2), axis[:, 0]
 
 
-def _pair_three(mesh: Mesh, sides: Tensor) -> Tensor:
+def _pair_three(mesh: Mesh, sides: Tensor, patch: Tensor | None) -> Tensor:
     out, _ = _directions(mesh, sides)
     pairs = torch.tensor([[0, 1], [0, 2], [1, 2]], device=sides.device)
     straight = -(out[:, pairs[:, 0]] * out[:, pairs[:, 1]]).sum(2)
-    return sides.gather(1, pairs[straight.argmax(1)])
+    if patch is not None:
+        start, of_side = mesh.faces.long().reshape(-1)[sides], patch[sides // 3]
+        one, two = pairs.unbind(1)
+        known, clash = of_side[:, one] == of_side[:, two], start[:, one] == start[:, two]
+        straight = torch.where(known, torch.where(clash, -2.0, straight + 2), straight)
+    best = straight.argmax(1)
+    return sides.gather(1, pairs[best])[straight.gather(1, best[:, None])[:, 0] >= -1.5]
 
 
 def _pair_four(mesh: Mesh, sides: Tensor) -> Tensor:

@@ -13,10 +13,10 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from genesis_server.mesh.connectivity import pair_sides, sides_without_link
+from genesis_server.mesh.connectivity import sides_without_link
 from genesis_server.mesh.holes import fill_holes
 from genesis_server.mesh.mesh import Mesh, check_mesh
-from genesis_server.mesh.orientation import agreeing_links, clashing, orient
+from genesis_server.mesh.orientation import agreeing_links, clashing, linked, orient
 from genesis_server.mesh.remesh import THICKNESS
 from genesis_server.mesh.remesh import remesh as remesh_surface
 from genesis_server.mesh.repair import (
@@ -135,7 +135,7 @@ def repair(mesh: Mesh) -> Mesh:
     mesh = clean_faces(mesh)
     if len(mesh.faces) == 0:
         return mesh
-    links = pair_sides(mesh)
+    mesh, links = linked(mesh)
     mesh, links, part = orient(mesh, links)
     agree = ~clashing(mesh.faces, links)
     return _mend(mesh, links, part) if bool(agree.all()) else _mend(mesh, links[agree])

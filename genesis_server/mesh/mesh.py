@@ -9,7 +9,7 @@ from functools import cached_property
 import torch
 
 from genesis_server.protocol.errors import ErrorCode, GenesisError
-from native_ext.mesh_sides import Fans, fans_of
+from native_ext.mesh_sides import Fans, fans_of, twin_sides
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,11 @@ class Mesh:
     def fans(self) -> Fans:
         """The sides that start in each vertex; sorted once, as several operators of a clean-up ask for them."""
         return fans_of(self.faces, len(self.vertices))
+
+    @cached_property
+    def twins(self) -> torch.Tensor:
+        """int32 [3 F], who lies across each side; see `twin_sides`."""
+        return twin_sides(self.faces, self.fans)
 
 
 def check_mesh(mesh: Mesh) -> None:

@@ -12,7 +12,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from genesis_server.mesh.connectivity import ends_of, number_roots, pair_sides, parity_components, sides_without_link
+from genesis_server.mesh.connectivity import (
+    crowded_sides,
+    ends_of,
+    number_roots,
+    pair_sides,
+    parity_components,
+    sides_without_link,
+)
 from genesis_server.mesh.mesh import Mesh
 from genesis_server.mesh.normals import face_crosses
 from native_ext.escape_rays import escape_votes
@@ -32,7 +39,7 @@ def clashing(faces: Tensor, links: Tensor) -> Tensor:
 
 def agreeing_links(mesh: Mesh) -> Tensor:
     """int64 [L, 2], links whose faces are wound alike; the others are seams of what cannot be oriented."""
-    links = pair_sides(mesh)
+    links = pair_sides(mesh, torch.zeros(len(mesh.faces), dtype=torch.int64, device=mesh.faces.device))
     return links[~clashing(mesh.faces, links)]
 
 
@@ -93,6 +100,19 @@ def _strongest_partner(a: Tensor, b: Tensor, disagree: Tensor, count: int) -> tu
     while not torch.equal(parent, up := parent[parent]):
         turn, parent = turn ^ turn[parent], up
     return parent, turn
+
+
+def linked(mesh: Mesh) -> tuple[Mesh, Tensor]:
+    """The mesh with a winding on which most agree, and its links int64 [L, 2].
+
+    Where a face is missing at an edge of four, the two of the other three that go on most straightly are of different sheets:
+    linking them would turn one of them inside out. So these edges are linked last, by the winding that all others have.
+    """
+    if len(crowded_sides(mesh, 3)) == 0:
+        return mesh, pair_sides(mesh)
+    patch, flips = consistent_flips(mesh.faces, pair_sides(mesh, three=False))
+    mesh = Mesh(mesh.vertices, flip(mesh.faces, flips))
+    return mesh, pair_sides(mesh, patch)
 
 
 def orient(mesh: Mesh, links: Tensor) -> tuple[Mesh, Tensor, Tensor]:

@@ -15,7 +15,7 @@ from genesis_server.mesh.mesh import Mesh
 from genesis_server.mesh.normals import face_areas
 from genesis_server.mesh.orientation import agreeing_links
 from native_ext.flat_faces import flat_faces
-from native_ext.mesh_sides import CROWDED, fans_of, later_duplicates, torn_vertices, twin_sides
+from native_ext.mesh_sides import CROWDED, fans_of, later_duplicates, torn_vertices
 from native_ext.segment_sum import sum_by_row
 
 _FLAT = 1e-12  # area over squared longest edge
@@ -145,7 +145,7 @@ def separate_sheets(mesh: Mesh, links: Tensor) -> tuple[Mesh, Tensor]:
 
 def _crowded(mesh: Mesh, links: Tensor) -> list[list[int]]:
     """Groups of one or two sides that have to leave their edge; no face in two groups, as each can be halved once at a time."""
-    full = torch.nonzero(twin_sides(mesh.faces, mesh.fans) == CROWDED)[:, 0]
+    full = torch.nonzero(mesh.twins == CROWDED)[:, 0]
     if len(full) == 0:
         return []
     start, end = mesh.faces.long().reshape(-1)[full], ends_of(mesh.faces)[full]

@@ -7,11 +7,18 @@ import numpy as np
 import pytest
 import torch
 
-from genesis_server.mesh.connectivity import components, edges_of, link_components, manifold_links, pair_sides
+from genesis_server.mesh.connectivity import (
+    components,
+    crowded_sides,
+    edges_of,
+    link_components,
+    manifold_links,
+    pair_sides,
+)
 from genesis_server.mesh.holes import fill_holes
 from genesis_server.mesh.mesh import Mesh
 from genesis_server.mesh.normals import vertex_normals
-from genesis_server.mesh.orientation import clashing, consistent_flips, flip, orient
+from genesis_server.mesh.orientation import clashing, consistent_flips, flip, linked, orient
 from genesis_server.mesh.repair import first_of_duplicates, separate_sheets, split_unlinked, with_area
 from tests.analytic import dual_mesh, sphere, torus
 
@@ -150,3 +157,19 @@ def test_diagonal_holes_are_two_holes():
     assert len(filled.faces) == 2 * (side - 1) ** 2
     assert int((edges_of(filled.faces).faces == 1).sum()) == 4 * (side - 1)
     assert volume(Mesh(filled.vertices + torch.tensor([0, 0, 1.0]), filled.faces)) == pytest.approx((side - 1) ** 2 / 3)
+
+
+def test_three_of_four_faces_at_an_edge_do_not_link_the_two_sheets():
+    """Cubes that touch along an edge, one face missing there: the straightest two of the other three are of different cubes."""
+    mesh = two_cubes_touching("edge")
+    four = crowded_sides(mesh, 4)
+    assert len(four) == 1
+    keep = torch.ones(len(mesh.faces), dtype=torch.bool)
+    keep[four[0, 1] // 3] = False
+    torn, links = linked(Mesh(mesh.vertices, mesh.faces[keep]))
+    assert len(crowded_sides(torn, 3)) == 1
+    right, links, _ = orient(torn, links)
+    assert not clashing(right.faces, links).any()
+    apart, links = separate_sheets(right, links)
+    whole = fill_holes(apart, links, 100.0)
+    assert (edges_of(whole.faces).faces == 2).all() and volume(whole) == pytest.approx(2, rel=1e-6)
