@@ -27,7 +27,7 @@ its work on a machine without a GPU and without downloads, and so that its tests
 DATA = """## Data
 
 Only procedural objects (`genesis_server/mini/world`): signed distance fields of primitives, revolutions, extrusions and
-assemblies with procedural PBR materials, rendered at {picture} px on green from the front (pitch 0 to 25 degrees), voxelised
+assemblies with procedural PBR materials, rendered with alpha at {picture} px from the front (pitch 0 to 25 degrees), voxelised
 at {resolution}^3. One picture in four is a drawing (flat or nearly so, most with outlines), four in ten have another exposure;
 a quarter to a half of the objects come with a second picture from behind or the side. The structure stage sees mirror
 images too. Every object is made once, seen for a while, and replaced; no data set is stored. No photographs, no models made

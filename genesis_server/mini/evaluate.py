@@ -35,7 +35,6 @@ from genesis_server.ovoxel.voxels import OVoxel
 from genesis_server.pipeline.conditioning import encode
 from genesis_server.pipeline.cutout import cut_out
 from genesis_server.pipeline.decode import decode
-from genesis_server.pipeline.despill import despilled
 from genesis_server.pipeline.latents import Sampling, Structure, seeded
 from genesis_server.pipeline.model import ENCODER, Model
 from genesis_server.pipeline.shape import sample_shape
@@ -198,8 +197,7 @@ def generate(model: Model, cutouts: list[tuple[Image.Image, ...]]) -> list[tuple
         structure = sample_structure(model, plan, tokens, generator, Sampling(samplers["structure"]), len(cutouts))
         shape = sample_shape(model, plan, structure, tokens, generator, Sampling(samplers["shape"]))
         texture = sample_texture(model, plan, shape, tokens, generator, Sampling(samplers["texture"]))
-        decoded = decode(model, shape, texture)
-        voxels = [despilled(found, views, model.config.framing) for found, views in zip(decoded, cutouts, strict=True)]
+        voxels = decode(model, shape, texture)
     except GenesisError as error:
         if error.code != ErrorCode.EMPTY_STRUCTURE:
             raise

@@ -19,6 +19,7 @@ from PIL import Image, ImageDraw
 from genesis_server.assets import Asset
 from genesis_server.hub.catalog import MINI
 from genesis_server.mini.world import World, save_sheet
+from genesis_server.pipeline.conditioning import framed
 from genesis_server.pipeline.generate import MODEL_FILE, generate
 from genesis_server.pipeline.model import Model
 from genesis_server.pipeline.picture import load_picture
@@ -70,9 +71,8 @@ def outline_overlap(asset: Asset, border: float) -> float:
         asset: a finished one.
         border: `Framing.border` of its model.
     """
-    cover = np.asarray(Image.open(asset.path("cutout_0.png")).getchannel("A"))
-    margin = round(len(cover) * border / (1 - 2 * border))
-    mask = np.asarray(Image.fromarray(np.pad(cover > 127, margin)).resize((TILE, TILE)))
+    seen = framed(Image.open(asset.path("cutout_0.png")), border).resize((TILE, TILE), Image.Resampling.LANCZOS)
+    mask = np.asarray(seen.getchannel("A")) > 127
     drawn = render_views(asset.path(MODEL_FILE), [View(distance=FRONT_DISTANCE)], TILE)[0][..., 3] > 127
     return float((drawn & mask).sum() / (drawn | mask).sum())
 

@@ -13,14 +13,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 from genesis_server.pipeline.cutout import on_black
 
-COVERED = 0.375  # of a pixel, at least, where a ground shows or does not: mixed with it, thin dark parts would turn green
 TURN_MARK = 0.5  # size of the mark of a turned picture; tokens have unit variance
 
 
@@ -29,13 +27,10 @@ class Framing:
     """How a model was shown its pictures in training; the published one as they are cut out, one by one.
 
     Attributes:
-        ground: colour behind the cutout, 0 to 255, in every pixel that it does not cover; the published model has its edges
-            fade into black.
-        border: margin on each side of a cutout with such a ground, as a share of the framed picture's side.
+        border: margin on each side of a cutout, as a share of the framed picture's side.
         turntable: several pictures were taken around the object, evenly spaced, and are looked at together.
     """
 
-    ground: tuple[int, int, int] | None = None
     border: float = 0.0
     turntable: bool = False
 
@@ -69,9 +64,9 @@ def encode(encoder: nn.Module, cutouts: Sequence[Image.Image], size: int, framin
             a turn of i / n.
     """
     framing = framing or Framing()
-    pictures = [
-        framed(cutout, framing.border) if encoder.channels == 4 else as_seen(cutout, framing, size) for cutout in cutouts
-    ]
+    pictures = [framed(cutout, framing.border) for cutout in cutouts]
+    if encoder.channels == 3:
+        pictures = [on_black(picture) for picture in pictures]
     turns = 2 * math.pi * torch.arange(len(pictures)) / len(pictures)
     if framing.turntable:
         behind = from_behind(turns).tolist()
@@ -104,18 +99,10 @@ def mark_turn(tokens: Tensor, turn: Tensor) -> Tensor:
 
 
 def framed(cutout: Image.Image, border: float) -> Image.Image:
-    """A cutout with a transparent margin on all sides, of a share `border` of the new side each; RGBA."""
+    """A cutout with a transparent margin on all sides, of a share `border` of the new side each; as it is without one."""
+    if border == 0:
+        return cutout
     side = round(cutout.width / (1 - 2 * border))
     picture = Image.new("RGBA", (side, side))
     picture.paste(cutout.convert("RGBA"), ((side - cutout.width) // 2,) * 2)
     return picture
-
-
-def as_seen(cutout: Image.Image, framing: Framing, size: int) -> Image.Image:
-    """A cutout as the model was shown its pictures in training, RGB; `size` x `size` pixels if it has a ground."""
-    if framing.ground is None:
-        return on_black(cutout)
-    pixels = np.asarray(
-        framed(cutout, framing.border).resize((size, size), Image.Resampling.LANCZOS)
-    )  # Pillow filters RGBA premultiplied
-    return Image.fromarray(np.where(pixels[..., 3:] > 255 * COVERED, pixels[..., :3], np.uint8(framing.ground)))

@@ -109,8 +109,7 @@ class ModelConfig:
 
 
 def _framing(args: Mapping[str, Any]) -> Framing:
-    ground = args.get("ground")
-    return Framing(ground and tuple(map(int, ground)), float(args.get("border", 0.0)), bool(args.get("turntable", False)))
+    return Framing(float(args.get("border", 0.0)), bool(args.get("turntable", False)))
 
 
 def _normalisation(values: Mapping[str, Any]) -> Normalisation:

@@ -27,7 +27,6 @@ from genesis_server.ovoxel.voxels import OVoxel
 from genesis_server.ovoxel.vxz import read_vxz, write_vxz
 from genesis_server.pipeline.conditioning import Conditioning, encode
 from genesis_server.pipeline.cutout import cut_out
-from genesis_server.pipeline.despill import despilled
 from genesis_server.pipeline.encode_mesh import decode_texture, encode_shape
 from genesis_server.pipeline.latents import Latent, seeded, speed_key, stage_sampling
 from genesis_server.pipeline.memory import OUT_OF_MEMORY_NOTE, retry_smaller
@@ -209,7 +208,6 @@ class _Texturing:
 
     def _decode(self, writer: StageWriter) -> None:
         voxels = decode_texture(self.model, _load(self.asset, TEXTURE_FILE), self._mesh_voxels())
-        voxels = despilled(voxels, self._cutouts(), self.model.config.framing)
         write_vxz(writer.file(VOXELS_FILE), voxels, compression="deflate", level=1)
         writer.statistics.update(voxels=len(voxels.coords), resolution=voxels.resolution)
 

@@ -10,7 +10,7 @@ from PIL import Image
 from genesis_server.mini.config import Sizes, build_image_encoder
 from genesis_server.mini.world import World
 from genesis_server.networks.image_encoder import cutout_to_tensor
-from genesis_server.pipeline.conditioning import Framing, as_seen, encode, framed, from_behind, mark_turn
+from genesis_server.pipeline.conditioning import Framing, encode, framed, from_behind, mark_turn
 
 
 def columns(pictures, image_size):
@@ -39,16 +39,6 @@ def test_a_turntable_marks_its_pictures_and_mirrors_the_one_from_behind():
 def test_a_model_without_a_turntable_takes_pictures_one_by_one_as_they_are():
     first, second = encode(columns, [ramp(), ramp()], 4).views
     assert torch.equal(first, second)
-
-
-def test_thin_parts_do_not_mix_with_the_ground_of_a_model_that_has_one():
-    cutout = Image.new("RGBA", (64, 64))
-    cutout.paste((90, 40, 20, 255), (10, 0, 13, 64))  # covers three quarters of a column of four pixels
-    seen = as_seen(cutout, Framing(ground=(0, 255, 0)), 16)
-    colours = {colour for _, colour in seen.getcolors()}
-    assert (0, 255, 0) in colours and len(colours) > 1
-    assert all(np.abs(np.subtract(colour, (90, 40, 20))).max() < 12 for colour in colours - {(0, 255, 0)})
-    assert as_seen(Image.new("RGBA", (64, 64), "red"), Framing((0, 255, 0), border=0.2), 20).getpixel((2, 10)) == (0, 255, 0)
 
 
 def test_an_encoder_of_four_channels_sees_colours_and_outline_apart():
