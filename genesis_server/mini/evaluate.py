@@ -37,6 +37,7 @@ from genesis_server.pipeline.cutout import cut_out
 from genesis_server.pipeline.decode import decode
 from genesis_server.pipeline.latents import Sampling, Structure, seeded
 from genesis_server.pipeline.model import ENCODER, Model
+from genesis_server.pipeline.outline import fitted
 from genesis_server.pipeline.shape import sample_shape
 from genesis_server.pipeline.structure import sample_structure
 from genesis_server.pipeline.texture import sample_texture
@@ -197,7 +198,8 @@ def generate(model: Model, cutouts: list[tuple[Image.Image, ...]]) -> list[tuple
         structure = sample_structure(model, plan, tokens, generator, Sampling(samplers["structure"]), len(cutouts))
         shape = sample_shape(model, plan, structure, tokens, generator, Sampling(samplers["shape"]))
         texture = sample_texture(model, plan, shape, tokens, generator, Sampling(samplers["texture"]))
-        voxels = decode(model, shape, texture)
+        decoded = decode(model, shape, texture)
+        voxels = [fitted(found, views[0], model.config.framing) for found, views in zip(decoded, cutouts, strict=True)]
     except GenesisError as error:
         if error.code != ErrorCode.EMPTY_STRUCTURE:
             raise

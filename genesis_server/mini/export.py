@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from genesis_server.mini.config import STEMS, Sizes, image_encoder_config, network_config
+from genesis_server.mini.supply import CAMERA_DISTANCE
 
 PACKAGED = (
     "structure_decoder",
@@ -94,6 +95,7 @@ def pipeline_config(sizes: Sizes, normalisation: Mapping[str, Mapping[str, list[
                     "model_name": "image_encoder",
                     "image_size": sizes.picture,
                     "border": BORDER,
+                    "camera": CAMERA_DISTANCE,
                     "turntable": True,
                 },
             },

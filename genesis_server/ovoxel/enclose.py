@@ -20,6 +20,7 @@ from genesis_server.mesh.normals import face_crosses
 from genesis_server.mesh.orientation import agreeing_links, orient
 from genesis_server.mesh.repair import keep_faces, separate_sheets
 from genesis_server.mesh.smooth import smooth
+from genesis_server.ovoxel.corners import corner_box, differing_edges, unit
 from genesis_server.ovoxel.voxels import OVoxel
 from native_ext.dual_contour import CORNERS, Contour, contour, mean_points
 from native_ext.dual_grid_mesh import dual_grid_quads, flatter_diagonal, split_quads
@@ -27,7 +28,6 @@ from native_ext.inside_corners import inside_corners, tidy_corners
 from native_ext.segment_sum import sum_by_row
 from native_ext.voxel_lookup import VoxelLookup
 
-_PAD = 3  # corners around the cells: one for the border, one for a sheet's back, one to spare
 _CORNERS_MAX = 20_000_000  # of the box, for a grid of 256 cells per axis; larger O-Voxels come from networks that tear less
 _EXPLAINED = 0.5  # of the flags, at least: else this is no solid but sheets, and stays as it is
 _MENDED = 0.005  # of the flags, at least, have to be added: else there is nothing to mend
@@ -50,8 +50,7 @@ def enclosed_surface(voxels: OVoxel, smoothing: int = SMOOTHING) -> Mesh | None:
     """
     if len(voxels.coords) == 0:
         return None
-    low = voxels.coords.amin(0).long() - _PAD
-    size = tuple((voxels.coords.amax(0).long() - low + _PAD + 2).tolist())
+    low, size = corner_box(voxels.coords)
     if size[0] * size[1] * size[2] > _CORNERS_MAX:
         return None
     cells = voxels.coords.long() - low
@@ -63,7 +62,7 @@ def enclosed_surface(voxels: OVoxel, smoothing: int = SMOOTHING) -> Mesh | None:
     for axis, edge in enumerate(edges):
         crossed[axis].view(-1)[edge] = True
     solid = inside_corners(crossed)
-    differ = _differing(solid)
+    differ = differing_edges(solid)
     missing = int((differ & ~crossed).sum())
     if int((crossed & differ).sum()) < _EXPLAINED * flags or not _MENDED * flags <= missing <= _WALLED_IN * flags:
         return None
@@ -97,19 +96,6 @@ def _strides(size: tuple[int, ...]) -> tuple[int, int, int]:
     return size[1] * size[2], size[2], 1
 
 
-def _unit(axis: int, device: torch.device) -> Tensor:
-    return torch.eye(3, dtype=torch.int64, device=device)[axis]
-
-
-def _differing(solid: Tensor) -> Tensor:
-    """bool [3, X, Y, Z], edges with one end inside."""
-    differ = torch.zeros(3, *solid.shape, dtype=torch.bool, device=solid.device)
-    for axis in range(3):
-        count = solid.shape[axis] - 1
-        differ[axis].narrow(axis, 0, count).copy_(solid.narrow(axis, 0, count) ^ solid.narrow(axis, 1, count))
-    return differ
-
-
 def _with_sheets(solid: Tensor, stray: Tensor, cells: Tensor, dual: Tensor) -> Tensor:
     """The corners inside, and those behind sheets.
 
@@ -120,7 +106,7 @@ def _with_sheets(solid: Tensor, stray: Tensor, cells: Tensor, dual: Tensor) -> T
     """
     flags = torch.zeros(len(cells), 3, dtype=torch.bool, device=cells.device)
     for axis in range(3):
-        x, y, z = (cells + 1 - _unit(axis, cells.device)).unbind(1)
+        x, y, z = (cells + 1 - unit(axis, cells.device)).unbind(1)
         flags[:, axis] = stray[axis, x, y, z] & ~solid[x, y, z]
     quads = dual_grid_quads(cells, flags, tuple(solid.shape))
     if len(quads) == 0:

@@ -28,10 +28,13 @@ class Framing:
 
     Attributes:
         border: margin on each side of a cutout, as a share of the framed picture's side.
+        camera: of a model whose output is aligned with the first picture: distance from the cube's middle, in its sides, of
+            the camera that looks along +y and whose picture the middle just fills.
         turntable: several pictures were taken around the object, evenly spaced, and are looked at together.
     """
 
     border: float = 0.0
+    camera: float | None = None
     turntable: bool = False
 
 

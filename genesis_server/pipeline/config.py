@@ -109,7 +109,8 @@ class ModelConfig:
 
 
 def _framing(args: Mapping[str, Any]) -> Framing:
-    return Framing(float(args.get("border", 0.0)), bool(args.get("turntable", False)))
+    camera = args.get("camera")
+    return Framing(float(args.get("border", 0.0)), camera and float(camera), bool(args.get("turntable", False)))
 
 
 def _normalisation(values: Mapping[str, Any]) -> Normalisation:

@@ -27,6 +27,7 @@ from genesis_server.pipeline.decode import decode, decode_shape
 from genesis_server.pipeline.latents import Latent, Sampling, Structure, seeded, speed_key, stage_sampling
 from genesis_server.pipeline.memory import BAKE_BYTES_PER_VOXEL, EXACT, OUT_OF_MEMORY_NOTE, retry_smaller
 from genesis_server.pipeline.model import ENCODER, Model
+from genesis_server.pipeline.outline import fitted
 from genesis_server.pipeline.picture import load_picture
 from genesis_server.pipeline.plan import Plan
 from genesis_server.pipeline.preview import mesh_preview, voxel_preview
@@ -260,6 +261,7 @@ class _Generation:
     def _decode(self, writer: StageWriter) -> None:
         texture = self._texture or _load_latent(self.asset, TEXTURE_FILE)
         voxels = decode(self.model, self._known_shape(), texture, self._decoded)[0]
+        voxels = fitted(voxels, Image.open(self._cutouts()[0]), self.model.config.framing)
         self._structure = self._shape = self._texture = self._decoded = None
         write_vxz(writer.file(VOXELS_FILE), voxels, compression="deflate", level=1)  # a third larger, in half the time
         writer.statistics.update(voxels=len(voxels.coords), resolution=voxels.resolution)
