@@ -13,7 +13,7 @@ import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from genesis_server.ovoxel.corners import corner_box, crossed_edges, differing_edges, touching_edges
+from genesis_server.ovoxel.corners import PAD, crossed_edges, differing_edges, touching_edges
 from genesis_server.ovoxel.voxels import OVoxel
 from native_ext.inside_corners import inside_corners
 
@@ -23,7 +23,7 @@ _AROUND = (
     ((0, 0, 0), (-1, 0, 0), (0, 0, -1), (-1, 0, -1)),
     ((0, 0, 0), (-1, 0, 0), (0, -1, 0), (-1, -1, 0)),
 )
-_CORNERS_MAX = 20_000_000  # of the box, as for `enclosed_surface`
+_CORNERS_MAX = 20_000_000  # a grid of 256; larger O-Voxels stay as they are
 
 
 def reshaped(voxels: OVoxel, change: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]) -> OVoxel:
@@ -31,9 +31,9 @@ def reshaped(voxels: OVoxel, change: Callable[[Tensor, Tensor], tuple[Tensor, Te
 
     Args:
         voxels: of a solid; flags may be wrong here and there.
-        change: positions of corners float32 [X, Y, Z, 3] in model space, a little beyond [-0.5, 0.5]^3, and which of them lie
-            inside, bool [X, Y, Z] -> room and matter, float32 [X, Y, Z]. Corners without room (<= 0) will be outside, others
-            with matter (> 0) inside. New surfaces go where these vanish, linear between corners.
+        change: positions of all corners float32 [X, Y, Z, 3] in model space, a little beyond [-0.5, 0.5]^3, and which of
+            them lie inside, bool [X, Y, Z] -> room and matter, float32 [X, Y, Z]. Corners without room (<= 0) will be
+            outside, others with matter (> 0) inside. New surfaces go where these vanish, linear between corners.
 
     Returns:
         Cells in lexicographic order; attributes and split weights of new ones are their nearest old neighbour's. The same
@@ -41,15 +41,19 @@ def reshaped(voxels: OVoxel, change: Callable[[Tensor, Tensor], tuple[Tensor, Te
     """
     if len(voxels.coords) == 0:
         return voxels
-    low, size = corner_box(voxels.coords)
-    if size[0] * size[1] * size[2] > _CORNERS_MAX:
+    size = (voxels.resolution + 2 * PAD,) * 3
+    if size[0] ** 3 > _CORNERS_MAX:
         return voxels
+    low = torch.full((3,), -PAD, device=voxels.coords.device)
     cells = voxels.coords.long() - low
     crossed = crossed_edges(cells, voxels.intersected, size)
     solid = inside_corners(crossed)
     corners = torch.cartesian_prod(*(torch.arange(count, device=low.device) for count in size)).view(*size, 3)
     room, matter = change((corners + low).float() / voxels.resolution - 0.5, solid)
     full = room <= 0
+    for axis in range(3):  # the surface stays within the grid's cells
+        full.narrow(axis, 0, PAD + 1).fill_(True)
+        full.narrow(axis, size[axis] - PAD, PAD).fill_(True)
     after = (solid | (matter > 0)) & ~full
     if torch.equal(solid, after):
         return voxels
