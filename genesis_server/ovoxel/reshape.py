@@ -13,7 +13,7 @@ import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from genesis_server.ovoxel.corners import PAD, crossed_edges, differing_edges, touching_edges
+from genesis_server.ovoxel.corners import PAD, corner_box, crossed_edges, differing_edges, touching_edges
 from genesis_server.ovoxel.voxels import OVoxel
 from native_ext.inside_corners import inside_corners
 
@@ -41,19 +41,19 @@ def reshaped(voxels: OVoxel, change: Callable[[Tensor, Tensor], tuple[Tensor, Te
     """
     if len(voxels.coords) == 0:
         return voxels
-    size = (voxels.resolution + 2 * PAD,) * 3
+    size = (voxels.resolution + 2 * PAD + 1,) * 3
     if size[0] ** 3 > _CORNERS_MAX:
         return voxels
     low = torch.full((3,), -PAD, device=voxels.coords.device)
     cells = voxels.coords.long() - low
     crossed = crossed_edges(cells, voxels.intersected, size)
-    solid = inside_corners(crossed)
+    solid = _inside(voxels, size)
     corners = torch.cartesian_prod(*(torch.arange(count, device=low.device) for count in size)).view(*size, 3)
     room, matter = change((corners + low).float() / voxels.resolution - 0.5, solid)
     full = room <= 0
     for axis in range(3):  # the surface stays within the grid's cells
         full.narrow(axis, 0, PAD + 1).fill_(True)
-        full.narrow(axis, size[axis] - PAD, PAD).fill_(True)
+        full.narrow(axis, size[axis] - PAD - 1, PAD + 1).fill_(True)
     after = (solid | (matter > 0)) & ~full
     if torch.equal(solid, after):
         return voxels
@@ -80,6 +80,16 @@ def reshaped(voxels: OVoxel, change: Callable[[Tensor, Tensor], tuple[Tensor, Te
         None if voxels.split_weight is None else voxels.split_weight[source],
         None if voxels.attributes is None else voxels.attributes[source],
     )
+
+
+def _inside(voxels: OVoxel, size: tuple[int, ...]) -> Tensor:
+    """bool [X, Y, Z], the corners inside, of the whole grid; only the box around the cells has to be looked at."""
+    low, box = corner_box(voxels.coords)
+    solid = torch.zeros(size, dtype=torch.bool, device=low.device)
+    found = inside_corners(crossed_edges(voxels.coords.long() - low, voxels.intersected, box))
+    x, y, z = (slice(first, first + count) for first, count in zip((low + PAD).tolist(), box, strict=True))
+    solid[x, y, z] = found
+    return solid
 
 
 def _key(cells: Tensor, size: tuple[int, ...]) -> Tensor:

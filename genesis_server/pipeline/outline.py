@@ -20,7 +20,7 @@ from genesis_server.pipeline.conditioning import Framing, framed
 _COVERED = 0.4  # of a pixel, at least, where something may stand: what shows through thin things is mixed with them
 _THICKEST = 4.0  # voxels, radius of what closes a gap: wide gaps are covered by sheets
 _THINNEST = 0.9  # voxels: what is thinner would be lost in the mesh
-_ROUNDS = 200  # by which depths are drawn between the ends of a gap
+_ROUNDS = 100  # by which depths are drawn between the ends of a gap
 
 
 def fitted(voxels: OVoxel, cutout: Image.Image, framing: Framing) -> OVoxel:
