@@ -83,5 +83,5 @@ def test_a_second_picture_tells_what_the_first_one_hides(model, objects):
     for number in DEEP:
         deep = world, world.objects(HELD_OUT_SEED, number, 1)
         one, two = (measured(model, deep, generated(model, deep, views)) for views in (1, 2))
-        assert two["hidden_distance"] < 0.85 * one["hidden_distance"], number
+        assert two["hidden_distance"] < 0.9 * one["hidden_distance"], number
         assert two["hidden_colour"] > one["hidden_colour"] + 1, number
