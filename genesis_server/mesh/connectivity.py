@@ -16,6 +16,8 @@ from torch import Tensor
 from genesis_server.mesh.mesh import Mesh
 from native_ext.mesh_sides import CROWDED
 
+_CROSSING, _CLASHING = -8, -64  # beside the cosines of two pairs
+
 
 @dataclass(frozen=True)
 class Edges:
@@ -50,7 +52,7 @@ def manifold_links(edges: Edges) -> Tensor:
     return _sides_by_edge(edges, 2)
 
 
-def pair_sides(mesh: Mesh, patch: Tensor | None = None, three: bool = True) -> Tensor:
+def pair_sides(mesh: Mesh, patch: Tensor | None = None) -> Tensor:
     """Links of a mesh whose sheets may touch: the manifold ones, and pairs across edges of three and four faces.
 
     Of three faces the two that go on most straightly are paired, the third ends there. Four faces, taken in their order
@@ -58,21 +60,25 @@ def pair_sides(mesh: Mesh, patch: Tensor | None = None, three: bool = True) -> T
     straighter one. Edges of more faces are left open.
 
     Args:
-        patch: int64 [F]; faces of one patch are wound alike, so of three faces rather two of a patch are paired, and none that
-            clash.
-        three: whether edges of three faces are paired at all.
+        patch: int64 [F], where it is known; faces of one patch are wound alike. Of three faces rather two of a patch are paired
+            then, and none that clash; of four rather sheets that cross than such that clash.
 
     Returns:
         int64 [L, 2] sides.
     """
+    links = sides_of_two(mesh)
+    threes, fours = (crowded_sides(mesh, faces) for faces in (3, 4))
+    if len(threes):
+        links = torch.cat([links, _pair_three(mesh, threes, patch)])
+    return torch.cat([links, _pair_four(mesh, fours, patch)]) if len(fours) else links
+
+
+def sides_of_two(mesh: Mesh) -> Tensor:
+    """int64 [L, 2], the sides at every edge of two faces."""
     twin = mesh.twins.long()
     side = torch.arange(len(twin), device=twin.device)
     once = twin > side
-    links = torch.stack([side[once], twin[once]], 1)
-    threes, fours = (crowded_sides(mesh, faces) for faces in (3, 4))
-    if three and len(threes):
-        links = torch.cat([links, _pair_three(mesh, threes, patch)])
-    return torch.cat([links, _pair_four(mesh, fours)]) if len(fours) else links
+    return torch.stack([side[once], twin[once]], 1)
 
 
 def crowded_sides(mesh: Mesh, faces: int) -> Tensor:
@@ -184,22 +190,29 @@ def _pair_three(mesh: Mesh, sides: Tensor, patch: Tensor | None) -> Tensor:
     pairs = torch.tensor([[0, 1], [0, 2], [1, 2]], device=sides.device)
     straight = -(out[:, pairs[:, 0]] * out[:, pairs[:, 1]]).sum(2)
     if patch is not None:
-        start, of_side = mesh.faces.long().reshape(-1)[sides], patch[sides // 3]
-        one, two = pairs.unbind(1)
-        known, clash = of_side[:, one] == of_side[:, two], start[:, one] == start[:, two]
+        known, clash = _relation(mesh, patch, sides[:, pairs[:, 0]], sides[:, pairs[:, 1]])
         straight = torch.where(known, torch.where(clash, -2.0, straight + 2), straight)
     best = straight.argmax(1)
     return sides.gather(1, pairs[best])[straight.gather(1, best[:, None])[:, 0] >= -1.5]
 
 
-def _pair_four(mesh: Mesh, sides: Tensor) -> Tensor:
+def _pair_four(mesh: Mesh, sides: Tensor, patch: Tensor | None) -> Tensor:
     out, axis = _directions(mesh, sides)
     first = out[:, 0]
     second = torch.linalg.cross(axis, first)
     angle = torch.atan2((out * second[:, None]).sum(2), (out * first[:, None]).sum(2))
     order = angle.argsort(dim=1, stable=True)
     around, turned = sides.gather(1, order), out.gather(1, order[..., None].expand(-1, -1, 3))
-    straight = -(turned * turned.roll(-1, 1)).sum(2)  # of neighbours (0,1) (1,2) (2,3) (3,0)
-    even = straight[:, 0] + straight[:, 2] >= straight[:, 1] + straight[:, 3]
-    around = torch.where(even[:, None], around, around.roll(-1, 1))
-    return around.view(-1, 2)
+    pairings = torch.tensor([[0, 1, 2, 3], [1, 2, 3, 0], [0, 2, 1, 3]], device=sides.device)  # the last one crosses
+    one, two = pairings[:, 0::2], pairings[:, 1::2]
+    score = -(turned[:, one] * turned[:, two]).sum((2, 3)) + pairings.new_tensor([0, 0, _CROSSING])
+    if patch is not None:
+        known, clash = _relation(mesh, patch, around[:, one], around[:, two])
+        score = score + _CLASHING * (known & clash).sum(2)
+    return around.gather(1, pairings[score.argmax(1)]).view(-1, 2)
+
+
+def _relation(mesh: Mesh, patch: Tensor, one: Tensor, two: Tensor) -> tuple[Tensor, Tensor]:
+    """Of sides on the same edge: whether their faces are of one patch, and whether they run the same way."""
+    start = mesh.faces.long().reshape(-1)
+    return patch[one // 3] == patch[two // 3], start[one] == start[two]

@@ -16,7 +16,7 @@ from torch import Tensor
 from genesis_server.mesh.connectivity import sides_without_link
 from genesis_server.mesh.holes import fill_holes
 from genesis_server.mesh.mesh import Mesh, check_mesh
-from genesis_server.mesh.orientation import agreeing_links, clashing, linked, orient
+from genesis_server.mesh.orientation import agreeing_links, clashing, orient_sheets
 from genesis_server.mesh.remesh import THICKNESS
 from genesis_server.mesh.remesh import remesh as remesh_surface
 from genesis_server.mesh.repair import (
@@ -135,8 +135,7 @@ def repair(mesh: Mesh) -> Mesh:
     mesh = clean_faces(mesh)
     if len(mesh.faces) == 0:
         return mesh
-    mesh, links = linked(mesh)
-    mesh, links, part = orient(mesh, links)
+    mesh, links, part = orient_sheets(mesh)
     agree = ~clashing(mesh.faces, links)
     return _mend(mesh, links, part) if bool(agree.all()) else _mend(mesh, links[agree])
 

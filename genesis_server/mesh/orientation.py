@@ -18,6 +18,7 @@ from genesis_server.mesh.connectivity import (
     number_roots,
     pair_sides,
     parity_components,
+    sides_of_two,
     sides_without_link,
 )
 from genesis_server.mesh.mesh import Mesh
@@ -102,17 +103,20 @@ def _strongest_partner(a: Tensor, b: Tensor, disagree: Tensor, count: int) -> tu
     return parent, turn
 
 
-def linked(mesh: Mesh) -> tuple[Mesh, Tensor]:
-    """The mesh with a winding on which most agree, and its links int64 [L, 2].
+def orient_sheets(mesh: Mesh) -> tuple[Mesh, Tensor, Tensor]:
+    """As `orient`, with links of its own.
 
-    Where a face is missing at an edge of four, the two of the other three that go on most straightly are of different sheets:
-    linking them would turn one of them inside out. So these edges are linked last, by the winding that all others have.
+    Where sheets touch, geometry alone says who goes on with whom: after a tear, or with vertices that tremble, it may link
+    two sheets so that one of them turns inside out. Then edges of three and four faces are linked last, by the winding that all
+    others have.
     """
-    if len(crowded_sides(mesh, 3)) == 0:
-        return mesh, pair_sides(mesh)
-    patch, flips = consistent_flips(mesh.faces, pair_sides(mesh, three=False))
+    links = pair_sides(mesh)
+    patch, flips, agree = parity_components(links // 3, clashing(mesh.faces, links), len(mesh.faces))
+    if agree and len(crowded_sides(mesh, 3)) == 0:
+        return _outward(mesh, links, number_roots(patch), flips)
+    patch, flips = consistent_flips(mesh.faces, sides_of_two(mesh))
     mesh = Mesh(mesh.vertices, flip(mesh.faces, flips))
-    return mesh, pair_sides(mesh, patch)
+    return orient(mesh, pair_sides(mesh, patch))
 
 
 def orient(mesh: Mesh, links: Tensor) -> tuple[Mesh, Tensor, Tensor]:
@@ -122,7 +126,10 @@ def orient(mesh: Mesh, links: Tensor) -> tuple[Mesh, Tensor, Tensor]:
         The mesh; its links int64 [L, 2], as sides have other numbers in a face that was turned; and the component of each
         face over the links, int64 [F].
     """
-    patch, flips = consistent_flips(mesh.faces, links)
+    return _outward(mesh, links, *consistent_flips(mesh.faces, links))
+
+
+def _outward(mesh: Mesh, links: Tensor, patch: Tensor, flips: Tensor) -> tuple[Mesh, Tensor, Tensor]:
     ends = sides_without_link(mesh.faces, links) // 3
     inward = _inward(Mesh(mesh.vertices, flip(mesh.faces, flips)), patch, patch[ends])
     turned = flips ^ inward[patch]

@@ -18,7 +18,7 @@ from genesis_server.mesh.connectivity import (
 from genesis_server.mesh.holes import fill_holes
 from genesis_server.mesh.mesh import Mesh
 from genesis_server.mesh.normals import vertex_normals
-from genesis_server.mesh.orientation import clashing, consistent_flips, flip, linked, orient
+from genesis_server.mesh.orientation import clashing, consistent_flips, flip, orient, orient_sheets
 from genesis_server.mesh.repair import first_of_duplicates, separate_sheets, split_unlinked, with_area
 from tests.analytic import dual_mesh, sphere, torus
 
@@ -166,9 +166,9 @@ def test_three_of_four_faces_at_an_edge_do_not_link_the_two_sheets():
     assert len(four) == 1
     keep = torch.ones(len(mesh.faces), dtype=torch.bool)
     keep[four[0, 1] // 3] = False
-    torn, links = linked(Mesh(mesh.vertices, mesh.faces[keep]))
+    torn = Mesh(mesh.vertices, mesh.faces[keep])
     assert len(crowded_sides(torn, 3)) == 1
-    right, links, _ = orient(torn, links)
+    right, links, _ = orient_sheets(torn)
     assert not clashing(right.faces, links).any()
     apart, links = separate_sheets(right, links)
     whole = fill_holes(apart, links, 100.0)
