@@ -4,11 +4,11 @@
 import pytest
 import torch
 
-from genesis_server.mesh.connectivity import edges_of, link_components, manifold_links
+from genesis_server.mesh.connectivity import crowded_sides, edges_of, link_components, manifold_links
 from genesis_server.mesh.finish import finish_mesh
 from genesis_server.mesh.mesh import Mesh
 from genesis_server.mesh.orientation import clashing
-from genesis_server.mesh.repair import first_of_duplicates, with_area
+from genesis_server.mesh.repair import clean_faces, first_of_duplicates, with_area
 from genesis_server.ovoxel.extract import extract_mesh
 from genesis_server.protocol.errors import ErrorCode, GenesisError
 from tests.analytic import dual_mesh, noisy_blob, rounded_box, sphere, thin_sheet, torus, voxelize
@@ -53,6 +53,15 @@ def test_noisy_voxels_become_whole_surfaces(solid, faces):
     assert volume(mesh) == pytest.approx(truth, rel=0.03)
     parts = torch.bincount(link_components(manifold_links(edges_of(mesh.faces)), len(mesh.faces)))
     assert parts.max() > 0.97 * len(mesh.faces)
+
+
+def test_a_rough_surface_that_trembles_stays_whole():
+    """Dozens of edges where it touches itself; trembling vertices swap the order of the faces around them."""
+    raw = extract_mesh(spoil(voxelize(noisy_blob(), 64), missing=0.002, stray=0.0, tremble=0.1))
+    assert len(crowded_sides(clean_faces(raw), 4)) > 40
+    mesh = finish_mesh(raw, 100_000)
+    assert_clean(mesh, 100_000)
+    assert (edges_of(mesh.faces).faces == 2).all()
 
 
 def test_small_parts_stay_and_dust_goes():
