@@ -31,7 +31,7 @@ from native_ext.voxel_lookup import VoxelLookup
 _CORNERS_MAX = 20_000_000  # of the box, for a grid of 256 cells per axis; larger O-Voxels come from networks that tear less
 _EXPLAINED = 0.5  # of the flags, at least: else this is no solid but sheets, and stays as it is
 _MENDED = 0.005  # of the flags, at least, have to be added: else there is nothing to mend
-_WALLED_IN = 0.3  # of the flags, at most, may be added: sheets that stand around something would get walls between them
+_WALLED_IN = 0.45  # of the flags, at most, may be added: sheets that stand around something would get walls between them
 _FRAGMENT = 128  # faces
 _SHEET = 32  # faces; fewer are stray flags
 SMOOTHING = 8  # rounds that take out the tremble of predicted dual vertices
