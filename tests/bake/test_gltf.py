@@ -112,6 +112,22 @@ def test_unreadable_files_are_named(tmp_path: Path, content: bytes | None) -> No
     assert error.value.code is ErrorCode.BAD_MESH and "odd.glb" in error.value.message
 
 
+def test_faces_that_name_vertices_out_of_range_are_refused(tmp_path: Path, mesh: UnwrappedMesh, material: Material) -> None:
+    path = tmp_path / "a.glb"
+    write_glb(path, mesh, material)
+    content = bytearray(path.read_bytes())
+    head = json.loads(content[20 : 20 + int.from_bytes(content[12:16], "little")])
+    indices = head["accessors"][head["meshes"][0]["primitives"][0]["indices"]]
+    width = {5123: 2, 5125: 4}[indices["componentType"]]
+    view = head["bufferViews"][indices["bufferView"]]
+    start = 20 + int.from_bytes(content[12:16], "little") + 8 + view.get("byteOffset", 0) + indices.get("byteOffset", 0)
+    content[start : start + width] = len(mesh.vertices).to_bytes(width, "little")  # one beyond the last
+    path.write_bytes(content)
+    with pytest.raises(GenesisError) as error:
+        read_glb(path)
+    assert error.value.code is ErrorCode.BAD_MESH and "a.glb" in error.value.message
+
+
 def test_truncated_files_and_files_without_uvs_are_refused(tmp_path: Path, mesh: UnwrappedMesh, material: Material) -> None:
     path = tmp_path / "a.glb"
     write_glb(path, mesh, material)
