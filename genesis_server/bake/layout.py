@@ -23,6 +23,8 @@ from native_ext.rasterize import cover
 
 PACK_SIZE = 1024  # at this size the required padding is 4 texels; above, max(4, size / 256) keeps the same share
 PADDING = 4
+WIDE_PADDING = 6  # where there is room: at 1024, mip level 3 mixes 8 texels
+_ROOMY = 0.65  # of the square that the first try fills; the best one fills a few percent more
 MIN_ALTITUDE = 0.004  # texels: a flat face thinner than this gets a chart of its own ...
 WIDENED_ALTITUDE = 0.5  # ... and is widened to this: rounding to float32 cannot turn or flatten it
 _TURNS = 24  # directions tried for the smallest rectangle of a chart, within a quarter turn
@@ -122,10 +124,15 @@ def pack_atlas(flat: Tensor, chart: Tensor, texture_size: int, check: Callable[[
         return finer()
     orders = _Orders((high - low).cpu())
     tries = min(max(_TRIES_FOR_ALL // len(low), _TRIES[0]), _TRIES[1])
-    cells, padding = (2 * side, 2 * PADDING) if len(low) > _MANY_CHARTS else (side, PADDING)
-    density = _expected_density(high - low, cells, padding)
-    cut = _cut_out(flat * density, chart, low * density, high * density, padding)
-    density *= _BOLD * math.sqrt(cells / _placed(cut, cells, orders.best[None])[0].height)
+    finely = 2 if len(low) > _MANY_CHARTS else 1
+    cells = finely * side
+    for padding in (finely * WIDE_PADDING, finely * PADDING):
+        density = _expected_density(high - low, cells, padding)
+        cut = _cut_out(flat * density, chart, low * density, high * density, padding)
+        density *= math.sqrt(cells / _placed(cut, cells, orders.best[None])[0].height)
+        if float(flat_areas(flat).sum()) * density**2 >= _ROOMY * cells**2:
+            break
+    density *= _BOLD
     for _ in range(_MAX_SHRINKS):
         cut = _cut_out(flat * density, chart, low * density, high * density, padding)
         lowest = math.inf
