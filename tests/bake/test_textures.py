@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from genesis_server.bake.material import Material
+from genesis_server.bake.surface import DetailedSurface
 from genesis_server.bake.textures import alpha_mode, bake_textures
 from genesis_server.bake.unwrap import unwrap
 from genesis_server.bake.unwrapped import UnwrappedMesh
@@ -118,6 +119,19 @@ def test_both_sides_of_a_thin_wall_keep_their_own_colour() -> None:
     away = np.abs(points[:, :2]).max(1) < 0.38  # the rim is where the colours meet
     wrong = np.abs(sample(material.base_color[..., :1], uv[away])[:, 0] - solid.colour(points[away])[:, 0] * 255) > 40
     assert wrong.mean() == 0
+
+
+def test_a_coarse_mesh_that_cuts_through_a_closed_sheet_keeps_to_its_own_side() -> None:
+    """Four voxels below the upper side the lower one is nearer; only where the outside is known is the upper one found."""
+    mesh, voxels = analytic.dual_mesh(analytic.rounded_box((0.3, 0.3, 0.04), 0.01, 0.0), RESOLUTION)  # 5 voxels thick
+    cut = torch.tensor([[0.05, 0.03, -0.03], [-0.1, 0.1, -0.025]])
+    up = torch.tensor([[0.0, 0, 1]]).expand(2, 3)
+    heights = []
+    for outward in (False, True):
+        face, weights = DetailedSurface(mesh, voxels, outward).locate(cut, up)
+        corners = mesh.vertices[mesh.faces[face].long()]
+        heights.append((corners * weights[:, :, None]).sum(1)[:, 2])
+    assert float(heights[0].max()) < -0.03 and float(heights[1].min()) > 0.03
 
 
 @pytest.mark.parametrize(
