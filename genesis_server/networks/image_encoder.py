@@ -91,15 +91,17 @@ class DinoV3FeatureExtractor(nn.Module):
                 h = layer(h, position_embeddings=phases)
         return plain_layer_norm(h, FINAL_EPS)
 
-    @torch.inference_mode(False)
     def set_products(self, dtype: torch.dtype) -> None:
         """Keep the matrices of the layers in a dtype: in float16, autocast has nothing to round in every call.
 
         That was two thirds of what the host had to launch, and the host is what limits this network on a large GPU.
         """
         for module in _layers(self.backbone).modules():
-            if isinstance(module, nn.Linear) and module.weight.dtype != dtype:
-                module.to(dtype)
+            if not isinstance(module, nn.Linear) or module.weight.dtype == dtype:
+                continue
+            for value in module.parameters(recurse=False):
+                with torch.inference_mode(value.is_inference()):  # as it was made, or autograd would miss its version
+                    value.data = value.data.to(dtype)
 
     def checkpoint_state(self) -> dict[str, Tensor]:
         """Parameters under the names of the public checkpoint (`layer.N....`)."""
