@@ -158,7 +158,7 @@ def _resolve(
 
 
 @wp.kernel
-def _cover_centres(corners: wp.array2d(dtype=wp.vec2), reach: float, canvas: wp.array2d(dtype=wp.uint8)):
+def _cover_centres(corners: wp.array2d(dtype=wp.vec2), canvas: wp.array2d(dtype=wp.uint8)):
     f = wp.tid()
     a = corners[f, 0]
     b = corners[f, 1]
@@ -278,10 +278,11 @@ def cover(corners: Tensor, height: int, width: int, reach: float) -> Tensor:
     """uint8 [H, W], 1 where a texel's centre is no further from a face than `reach`; arguments as for `rasterize`."""
     wp.init()
     canvas = torch.zeros((height, width), dtype=torch.uint8, device=corners.device)
-    inputs = [wp.from_torch(corners.contiguous().float(), dtype=wp.vec2), float(reach), wp.from_torch(canvas)]
-    with wp.ScopedStream(wp.stream_from_torch(corners.device) if corners.device.type == "cuda" else None):
-        for kernel in (_cover_centres, _cover_near):
-            wp.launch(kernel, dim=corners.shape[0], inputs=inputs, device=wp.device_from_torch(corners.device))
+    points, marks = wp.from_torch(corners.contiguous().float(), dtype=wp.vec2), wp.from_torch(canvas)
+    device = wp.device_from_torch(corners.device)
+    with wp.ScopedStream(wp.stream_from_torch(corners.device) if corners.is_cuda else None):
+        wp.launch(_cover_centres, dim=len(corners), inputs=[points, marks], device=device)
+        wp.launch(_cover_near, dim=len(corners), inputs=[points, float(reach), marks], device=device)
     return canvas
 
 

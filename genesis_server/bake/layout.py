@@ -43,7 +43,8 @@ _HOPE = 1.008  # ... in larger steps where even a little more than the height pr
 _INTERLOCK = 0.9  # bitmaps need about this share of the space of their rectangles
 _BULKY, _WASTE = 0.1, 0.012  # shares of the whole area
 _SICKLE = 0.66  # of its rectangle, that a chart fills: less is one
-_MANY_CHARTS = range(151, 401)  # are placed on half cells: whole ones would widen the padding by a fifth; more would take long
+_MANY_CHARTS = 150  # more are placed on half cells: whole ones would widen the padding by a fifth ...
+_TOO_MANY_CHARTS = 400  # ... but so many would take four times as long
 _BARELY = 0.01  # cells
 _MAX_SHRINKS = 100
 _SMALLEST_CHART = 3  # cells that a tiny chart covers per axis
@@ -124,9 +125,9 @@ def pack_atlas(flat: Tensor, chart: Tensor, texture_size: int, check: Callable[[
         return finer()
     orders = _Orders((high - low).cpu())
     tries = min(max(_TRIES_FOR_ALL // len(low), _TRIES[0]), _TRIES[1])
-    finely = 2 if len(low) in _MANY_CHARTS else 1
+    finely = 2 if _MANY_CHARTS < len(low) <= _TOO_MANY_CHARTS else 1
     cells = finely * side
-    paddings = (WIDE_PADDING, PADDING) if len(low) < _MANY_CHARTS.start else (PADDING,)
+    paddings = (WIDE_PADDING, PADDING) if len(low) <= _MANY_CHARTS else (PADDING,)  # many never leave room for the wide one
     for padding in (finely * padding for padding in paddings):
         density = _expected_density(high - low, cells, padding)
         cut = _cut_out(flat * density, chart, low * density, high * density, padding)
