@@ -21,7 +21,7 @@ from genesis_server.networks.latent_flow import SLatFlowModel
 from genesis_server.networks.sparse_unet import SparseUnetVaeDecoder, SparseUnetVaeEncoder
 from genesis_server.networks.structure_flow import SparseStructureFlowModel
 from genesis_server.networks.structure_vae import SparseStructureDecoder, SparseStructureEncoder
-from genesis_server.networks.weight_file import read_to_device
+from genesis_server.networks.weight_file import read_to_device, read_to_host
 from genesis_server.protocol.errors import ErrorCode, GenesisError, Remedy
 
 NETWORKS: dict[str, type[nn.Module]] = {
@@ -82,7 +82,7 @@ def load_checkpoint(
 
     Args:
         stem: path of the pair without its suffixes.
-        device: where the weights go, straight from the file.
+        device: where the weights go, straight from the file; into pinned memory where they go to a CPU for a GPU.
         dtype: torso dtype. Default: as configured, but float32 where it computes on a CPU, on which half precision is both
             slower and less exact.
         computes_on: where it will compute, if not where its weights are kept.
@@ -92,10 +92,11 @@ def load_checkpoint(
     """
     weights_path = Path(f"{stem}.safetensors")
     device = torch.device(device)
-    if dtype is None and torch.device(computes_on or device).type == "cpu":
+    target = torch.device(computes_on or device)
+    if dtype is None and target.type == "cpu":
         dtype = torch.float32
     network = _build_empty(Path(f"{stem}.json"), dtype)
-    load_state(network, read_weights(weights_path, device), str(weights_path))
+    load_state(network, read_weights(weights_path, device, target), str(weights_path))
     return network.eval().requires_grad_(False)
 
 
@@ -133,12 +134,17 @@ def _build_empty(config_path: Path, dtype: torch.dtype | None) -> nn.Module:
         return build(config, dtype)
 
 
-def read_weights(path: Path, device: torch.device | str = "cpu") -> dict[str, Tensor]:
-    """All tensors of a safetensors file on a device; on a CPU they are a memory map of it."""
+def read_weights(
+    path: Path, device: torch.device | str = "cpu", computes_on: torch.device | str | None = None
+) -> dict[str, Tensor]:
+    """All tensors of a safetensors file on a device; on a CPU they are a memory map of it, or in pinned memory for a GPU."""
+    device, target = torch.device(device), torch.device(computes_on or device)
     try:
         with safe_open(path, framework="pt"):  # refuses what is no such file, or not all of it
             pass
-        found = read_to_device(path, torch.device(device)) if torch.device(device).type == "cuda" else None
+        found = None
+        if target.type == "cuda":
+            found = read_to_device(path, device) if device.type == "cuda" else read_to_host(path)
         return load_file(path, device=str(device)) if found is None else found
     except FileNotFoundError as error:
         raise _missing(path) from error
@@ -147,14 +153,15 @@ def read_weights(path: Path, device: torch.device | str = "cpu") -> dict[str, Te
 
 
 def load_state(network: nn.Module, state: dict[str, Tensor], source: str) -> None:
-    """Give a network the stored tensors, each in the dtype that the network keeps it in.
+    """Give a network the stored tensors, each in the dtype that the network keeps it in; `state` is used up.
 
     Raises:
         GenesisError: BAD_MODEL naming what is missing, unexpected or of another shape.
     """
     own = network.state_dict()
     _check_shapes(_shapes(own), _shapes(state), source)
-    network.load_state_dict({name: value.to(own[name].dtype) for name, value in state.items() if name in own}, assign=True)
+    # one after the other out of the dictionary: a tensor in another type than stored is not in memory twice for long
+    network.load_state_dict({name: state.pop(name).to(own[name].dtype) for name in own}, assign=True)
 
 
 def _shapes(state: dict[str, Tensor]) -> dict[str, torch.Size]:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a network's weights are: in host memory, on the device while they are used, or passing through block by block.
+"""A flow network whose weights pass through the device block by block, and the end of a network that was used.
 
-Weights never change, so leaving the device costs nothing: the host's copy is still there. Pinned host memory lets copies
-run beside the computation; where the system refuses to pin, plain memory does, more slowly.
+Weights never change, so nothing ever goes back: what passes through has its copy in pinned host memory, from which copies run
+beside the computation (where the system refuses to pin, plain memory does, more slowly), and what is let go is read from its
+file again when it is next wanted.
 """
 
 from __future__ import annotations
@@ -16,59 +17,52 @@ from torch import Tensor, nn
 from genesis_server.networks.flow_transformer import FlowTransformer
 
 
+def let_go(network: nn.Module) -> None:
+    """Give back the memory of all weights, whoever may still hold the network."""
+    for tensor in _tensors(network):
+        with torch.inference_mode(tensor.is_inference()):
+            tensor.data = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
+
+
 class HostCopy:
-    """The weights of a network in host memory, and their way to a device.
+    """The weights of a flow network in host memory, and their way through a device.
 
     Args:
         network: its parameters and buffers are taken over; they lie in host memory whenever no `with` block is open.
         device: where it computes.
     """
 
-    def __init__(self, network: nn.Module, device: torch.device) -> None:
+    def __init__(self, network: FlowTransformer, device: torch.device) -> None:
         self.network, self.device = network, device
         self._host = {id(tensor): _pinned(tensor.data, device) for tensor in _tensors(network)}
         for tensor in _tensors(network):
             tensor.data = self._host[id(tensor)]
 
     @contextmanager
-    def whole(self) -> Iterator[nn.Module]:
-        """The network with all its weights on the device."""
-        with self._brought(_tensors(self.network)):
-            yield self.network
-
-    @contextmanager
     def streamed(self) -> Iterator[nn.Module]:
-        """A flow network whose blocks' large matrices come one block ahead of the computation and go after it.
+        """The network, whose blocks' large matrices come one block ahead of the computation and go after it.
 
         Two blocks' matrices are on the device at a time. Everything that is used outside a block's forward pass (embeddings,
-        modulation, the projection of image tokens) is brought whole; so is any other network, whose blocks are not all alike.
+        modulation, the projection of image tokens) is brought whole.
         """
-        if not isinstance(self.network, FlowTransformer):
-            with self.whole():
-                yield self.network
-            return
         blocks = [_matrices(block) for block in self.network.blocks]
         passing = {id(tensor) for block in blocks for tensor in block}
-        with self._brought([tensor for tensor in _tensors(self.network) if id(tensor) not in passing]):
+        staying = [tensor for tensor in _tensors(self.network) if id(tensor) not in passing]
+        try:
+            for tensor in staying:
+                tensor.data = self.host(tensor).to(self.device, non_blocking=True)
             stream = _Stream(self, blocks)
             try:
                 yield self.network
             finally:
                 stream.close()
+        finally:
+            for tensor in staying:
+                tensor.data = self.host(tensor)
 
     def host(self, tensor: Tensor) -> Tensor:
         """A parameter's values in host memory."""
         return self._host[id(tensor)]
-
-    @contextmanager
-    def _brought(self, tensors: list[Tensor]) -> Iterator[None]:
-        try:
-            for tensor in tensors:
-                tensor.data = self.host(tensor).to(self.device, non_blocking=True)
-            yield
-        finally:
-            for tensor in tensors:
-                tensor.data = self.host(tensor)
 
 
 class _Stream:
@@ -156,7 +150,7 @@ _OUTSIDE = (
 
 def _pinned(values: Tensor, device: torch.device) -> Tensor:
     values = values.cpu()
-    if device.type != "cuda":
+    if device.type != "cuda" or values.is_pinned():
         return values
     try:
         return values.pin_memory()

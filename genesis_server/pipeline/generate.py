@@ -293,9 +293,9 @@ class _Generation:
         """Image tokens at every picture size of the plan, made when the first sampled stage asks."""
         if not self._conditionings:
             cutouts = [Image.open(path) for path in self._cutouts()]
-            for size in self.plan.image_sizes:
-                with self.model.network(ENCODER) as encoder:
-                    self._conditionings.append(encode(encoder, cutouts, size, self.model.config.framing))
+            with self.model.network(ENCODER) as encoder:
+                framing = self.model.config.framing
+                self._conditionings = [encode(encoder, cutouts, size, framing) for size in self.plan.image_sizes]
         return self._conditionings
 
     def _cutouts(self) -> list:

@@ -94,9 +94,14 @@ class Network:
         c, hidden, blocks = _widths(self.args)
         return Network(self.args, self.weights - blocks * (6 * c * c + 2 * c * hidden), self.scale, True)
 
+    @property
+    def is_flow(self) -> bool:
+        """A flow network, whose blocks are all alike, so that their weights can pass through one by one."""
+        return "num_heads" in self.args or "num_head_channels" in self.args
+
     def peak(self, rung: Rung, work: Work) -> int:
         """Bytes at its widest moment, other networks not counted."""
-        if "num_heads" in self.args or "num_head_channels" in self.args:
+        if self.is_flow:
             rounded = work.tokens * work.passes * _widths(self.args)[1] if self.float8 else 0
             return _flow_weights(self, rung) + self.scale * _flow_work(self.args, rung, work) + rounded
         if "up_block_type" in self.args:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,7 +31,7 @@ from genesis_server.hub.locate import (
 )
 from genesis_server.networks.float8 import use_float8
 from genesis_server.networks.registry import check_checkpoint, load_checkpoint, read_shapes
-from genesis_server.networks.residence import HostCopy
+from genesis_server.networks.residence import HostCopy, let_go
 from genesis_server.pipeline.background import BackgroundRemover, NetworkRemover, PlainRemover, Removal
 from genesis_server.pipeline.config import CONFIG_FILE, TEXTURING_CONFIG_FILE, ModelConfig
 from genesis_server.pipeline.device import choose_device
@@ -106,7 +106,6 @@ class Model:
         self._architectures = architectures
         self._loaders = loaders
         self._loaded: dict[str, nn.Module] = {}
-        self._copies: dict[str, HostCopy] = {}
         known = {role: Network(architectures.get(role, {}), size) for role, size in (weights or {}).items()}
         self.memory = MemoryPlan(known, budget)
         if low_vram:
@@ -224,18 +223,21 @@ class Model:
             return
         planned = work is not None and self.memory.knows(role)
         rung = self.memory.rung(role, work) if planned else LADDER[min(self.memory.floor, 1)]
-        if role not in self._loaded:
-            self._loaded[role] = load(self.device if rung.resident or precision == FAST else torch.device("cpu"))
-        network = self._loaded[role]
-        if rung.resident and role not in self._copies:
-            yield Use(network, rung)
+        if rung.resident:
+            if role not in self._loaded:
+                self._loaded[role] = load(self.device)
+            yield Use(self._loaded[role], rung)
             return
-        for other in self._loaded:
-            self._host_copy(other)
-        copy = self._host_copy(role)
-        with copy.streamed() if rung.stream else copy.whole():
-            yield Use(network, rung)
-        torch.cuda.empty_cache()  # what the next network needs has other sizes
+        here = self._loaded.pop(role, None)
+        self._let_go(list(self._loaded))
+        streamed = rung.stream and self.memory.network(role).is_flow
+        network = here or load(torch.device("cpu") if streamed and precision != FAST else self.device)
+        try:
+            with HostCopy(network, self.device).streamed() if streamed else nullcontext():
+                yield Use(network, rung)
+        finally:
+            let_go(network)
+            torch.cuda.empty_cache()  # what the next network needs has other sizes
 
     @contextmanager
     def network(self, role: str) -> Iterator[nn.Module]:
@@ -248,18 +250,24 @@ class Model:
         return self.device.type == "cuda" and self.memory.step_down()
 
     def make_room(self, needed: int) -> None:
-        """Before work on the device that is no network's: networks go to host memory where both do not fit.
+        """Before work on the device that is no network's: as many networks as stand in its way are let go, the largest first.
 
         Args:
             needed: bytes.
         """
         if self.device.type != "cuda" or self.memory.budget is None:
             return
-        staying = [role for role in self._loaded if role not in self._copies and self.memory.knows(role)]
-        if sum(self.memory.network(role).weights for role in staying) + needed > self.memory.budget:
-            for role in self._loaded:
-                self._host_copy(role)
+        staying = {role: self.memory.network(role).weights for role in self._loaded if self.memory.knows(role)}
+        while staying and sum(staying.values()) + needed > self.memory.budget:
+            role = max(staying, key=lambda name: staying[name])
+            del staying[role]
+            self._let_go([role])
         torch.cuda.empty_cache()
+
+    def _let_go(self, roles: list[str]) -> None:
+        """Take networks off the device; they are read from their files again when they are next used."""
+        for role in roles:
+            let_go(self._loaded.pop(role))
 
     def _variant(self, role: str, precision: str) -> tuple[str, Loader]:
         """Name under which a network in some precision is kept and counted, and how it is loaded."""
@@ -283,12 +291,6 @@ class Model:
             yield Use(network, Rung())
         finally:
             network.cpu()
-
-    def _host_copy(self, role: str) -> HostCopy:
-        """The network's weights in host memory, off the device."""
-        if role not in self._copies:
-            self._copies[role] = HostCopy(self._loaded[role], self.device)
-        return self._copies[role]
 
     def _uses(self, plan: Plan) -> dict[str, Work]:
         """Every network of a run with what it can be expected to do."""

@@ -212,7 +212,8 @@ def row_memory(bench: Bench) -> None:
         "decoder": (bench.shape_decoder, bench.decoder, Work(bench.size(24700))),
     }
     networks = {role: Network(args, weight_bytes(network)) for role, (network, args, _) in config.items()}
-    copies = {role: HostCopy(network, bench.device) for role, (network, _, _) in config.items()}
+    for network, _, _ in config.values():
+        network.cpu()
     t, (velocity, noise) = torch.tensor([500.0], device=bench.device), sparse_state(bench, bench.shape_flow, 28672)
     tokens, latent = (
         bench.tokens(4101)[0],
@@ -228,7 +229,6 @@ def row_memory(bench: Bench) -> None:
             torch.cuda.set_per_process_memory_fraction(min(1.0, (budget + others if budget else total) / total))
         for role, (network, _, work) in config.items():
             rung = plan.rung(role, work)
-            copy = copies[role]
 
             def run(role=role, network=network, rung=rung) -> None:
                 if role == "flow":
@@ -236,9 +236,14 @@ def row_memory(bench: Bench) -> None:
                 else:
                     network(SparseTensor(latent, cells), **({"tiles": rung.tiles} if rung.tiles > 1 else {}))
 
-            def use(copy=copy, rung=rung, run=run, role=role) -> float:
-                with copy.streamed() if rung.stream and role == "flow" else copy.whole():
-                    return bench.seconds(run, 1, 1)
+            def use(network=network, rung=rung, run=run, role=role) -> float:
+                if rung.stream and role == "flow":
+                    with HostCopy(network, bench.device).streamed():
+                        return bench.seconds(run, 1, 1)
+                network.to(bench.device)
+                seconds = bench.seconds(run, 1, 1)
+                network.cpu()
+                return seconds
 
             seconds: list[float] = []
             predicted, where = plan.predict(role, rung, work) / 2**30, LADDER.index(rung)

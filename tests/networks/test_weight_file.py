@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from genesis_server.networks.weight_file import read_to_device
+from genesis_server.networks.weight_file import read_to_device, read_to_host
 
 
 def write(path: Path) -> Path:
@@ -34,6 +34,15 @@ def test_every_tensor_is_that_of_the_library_whatever_the_size_of_a_part(tmp_pat
         assert found[name].dtype == value.dtype and torch.equal(found[name], value)
 
 
+def test_host_memory_for_a_gpu_gets_every_tensor_too(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.safetensors")
+    expected, found = load_file(path), read_to_host(path)
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert found[name].dtype == value.dtype and torch.equal(found[name], value)
+        assert found[name].is_pinned() == torch.cuda.is_available() or not found[name].numel()
+
+
 def test_a_file_without_tensors_and_one_of_another_kind(tmp_path: Path) -> None:
     save_file({}, tmp_path / "empty.safetensors")
     assert read_to_device(tmp_path / "empty.safetensors", torch.device("cpu")) == {}
@@ -44,5 +53,6 @@ def test_a_file_without_tensors_and_one_of_another_kind(tmp_path: Path) -> None:
 def test_a_file_that_is_cut_short_is_an_error(tmp_path: Path) -> None:
     path = write(tmp_path / "a.safetensors")
     path.write_bytes(path.read_bytes()[:-5])
-    with pytest.raises(OSError, match="ends too early"):
-        read_to_device(path, torch.device("cpu"))
+    for read in (lambda: read_to_device(path, torch.device("cpu")), lambda: read_to_host(path)):
+        with pytest.raises(OSError, match="ends too early"):
+            read()

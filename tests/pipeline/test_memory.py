@@ -12,8 +12,10 @@ import torch
 from PIL import Image
 
 from genesis_server.assets import Asset
+from genesis_server.networks.flow_transformer import FlowTransformer
 from genesis_server.networks.residence import HostCopy
 from genesis_server.pipeline import generate as spine
+from genesis_server.pipeline import model as module
 from genesis_server.pipeline.generate import generate
 from genesis_server.pipeline.memory import (
     LADDER,
@@ -233,14 +235,13 @@ def test_running_out_of_memory_repeats_the_stage_and_nothing_before_it(
 
 
 def test_the_bake_is_made_room_for_only_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    moved: list[str] = []
-    for budget in (24, 16):
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    for budget, left in ((24, 6), (16, 5), (10, 2), (4, 0)):  # 13.9 GB of weights and 4 GB of work
         model = fake_model(budget * GB)
         model._loaded = {role: torch.nn.Identity() for role in ("shape_slat_decoder", *FLOWS)}
-        monkeypatch.setattr(model, "_host_copy", moved.append)
-        monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
         model.make_room(4 * GB)
-        assert bool(moved) == (budget == 16), "14 GB of weights and 4 GB of work"
+        assert len(model._loaded) == left
+        assert "shape_slat_decoder" in model._loaded or not left, "the largest go first"
 
 
 def test_where_nothing_smaller_is_left_the_error_is_told(
@@ -282,34 +283,48 @@ def test_a_rung_reaches_the_networks(tiny_model: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize(
-    ("budget", "role", "work", "loaded_onto", "brought"),
+    ("budget", "role", "work", "loaded_onto", "streamed"),
     [
-        (None, "shape_slat_flow_model_1024", LARGE, "cuda", ""),
-        (8, "shape_slat_flow_model_1024", LARGE, "cpu", "whole"),
-        (4, "shape_slat_flow_model_1024", LARGE, "cpu", "streamed"),
-        (4, "shape_slat_decoder", Work(24700), "cpu", "whole"),
-        (8, "image_cond_model", None, "cpu", "whole"),
+        (None, "shape_slat_flow_model_1024", LARGE, "cuda", False),
+        (8, "shape_slat_flow_model_1024", LARGE, "cuda", False),
+        (4, "shape_slat_flow_model_1024", LARGE, "cpu", True),
+        (4, "shape_slat_decoder", Work(24700), "cuda", False),
+        (8, "image_cond_model", None, "cuda", False),
     ],
 )
-def test_a_network_is_loaded_and_brought_as_the_plan_says(
-    monkeypatch: pytest.MonkeyPatch, budget: int | None, role: str, work: Work | None, loaded_onto: str, brought: str
+def test_a_network_is_loaded_and_let_go_as_the_plan_says(
+    monkeypatch: pytest.MonkeyPatch, budget: int | None, role: str, work: Work | None, loaded_onto: str, streamed: bool
 ) -> None:
-    model, seen = fake_model(None if budget is None else budget * GB), []
-    model._loaders = {role: lambda device: seen.append(torch.device(device).type) or torch.nn.Identity()}
+    model, seen, made = fake_model(None if budget is None else budget * GB), [], []
+
+    class Streamed(HostCopy):
+        @contextmanager
+        def streamed(self):
+            seen.append("streamed")
+            yield self.network
+
+    def load(device: torch.device) -> torch.nn.Module:
+        seen.append(torch.device(device).type)
+        made.append(torch.nn.Linear(2, 2))
+        return made[-1]
+
+    model._loaders = {role: load}
+    model._loaded = {"earlier": torch.nn.Linear(2, 2)}
+    earlier = model._loaded["earlier"]
     model.memory.floor = 0 if budget is None else 1
-
-    def way(name: str) -> object:
-        return lambda: nullcontext(seen.append(name))
-
-    monkeypatch.setattr(model, "_host_copy", lambda role: SimpleNamespace(whole=way("whole"), streamed=way("streamed")))
+    monkeypatch.setattr(module, "HostCopy", lambda network, device: Streamed(network, torch.device("cpu")))
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
-    with model.use(role, work) as used:
-        assert isinstance(used.network, torch.nn.Identity)
-    assert seen == [loaded_onto, *([brought] if brought else [])]
+    for uses in (1, 2):
+        with model.use(role, work) as used:
+            assert used.network is made[-1] and used.network.weight.numel() == 4
+            assert (earlier.weight.numel() == 4) == (budget is None), "where room is short, no other network stays"
+        assert len(made) == (1 if budget is None else uses), "what does not stay is read again"
+        assert (made[-1].weight.numel() == 4) == (budget is None)
+    assert seen == ([loaded_onto] if budget is None else [loaded_onto, *(["streamed"] if streamed else [])] * 2)
 
 
 def test_the_smallest_way_makes_the_same_object(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Flows streamed block by block, no kept context, decoders in tiles, all weights at home between their uses."""
+    """Flows streamed block by block, no kept context, decoders in tiles."""
     picture = Image.new("RGBA", (64, 64))
     picture.paste((200, 80, 40, 255), (8, 8, 56, 56))
     settings = GenerateSettings(bake=BakeSettings(faces=200, texture_size=64))
@@ -319,8 +334,10 @@ def test_the_smallest_way_makes_the_same_object(tiny_model: Path, tmp_path: Path
 
     @contextmanager
     def smallest(self: Model, role: str, work: Work | None = None, precision: str = "auto"):
-        with use(self, role, work) as used, HostCopy(used.network, torch.device("cpu")).streamed():
-            yield used._replace(rung=LADDER[-1])
+        with use(self, role, work) as used:
+            flow = isinstance(used.network, FlowTransformer)
+            with HostCopy(used.network, torch.device("cpu")).streamed() if flow else nullcontext():
+                yield used._replace(rung=LADDER[-1])
 
     monkeypatch.setattr(Model, "use", smallest)
     generate(assets[1], Model.load(str(tiny_model), "cpu"), lambda event: None)
