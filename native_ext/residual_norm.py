@@ -28,6 +28,7 @@ def residual_norm(
     offset: Tensor | None = None,
     offset_samples: int | None = None,
     eps: float = 1e-6,
+    dtype: torch.dtype | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The updated stream and its normalised, scaled copy.
 
@@ -37,6 +38,7 @@ def residual_norm(
         branch: `[B' <= B, L, C]`, what a residual branch gave the first samples.
         gate: `[B, C]`, factor of the branch; needs one.
         offset: `[C]`, the same for every row of the last `offset_samples` samples; None for all of them.
+        dtype: of `y` after an affine norm; that of h if not given.
 
     Returns:
         `h'` (h itself where nothing is added) and `y`, both like h.
@@ -44,8 +46,8 @@ def residual_norm(
     if infers_with_kernel(h) and h.shape[-1] <= WIDEST:
         from native_ext import residual_norm_triton
 
-        return residual_norm_triton.residual_norm(h, scale, shift, branch, gate, offset, offset_samples, eps)
-    return reference(h, scale, shift, branch, gate, offset, offset_samples, eps)
+        return residual_norm_triton.residual_norm(h, scale, shift, branch, gate, offset, offset_samples, eps, dtype)
+    return reference(h, scale, shift, branch, gate, offset, offset_samples, eps, dtype)
 
 
 def reference(
@@ -57,6 +59,7 @@ def reference(
     offset: Tensor | None = None,
     offset_samples: int | None = None,
     eps: float = 1e-6,
+    dtype: torch.dtype | None = None,
 ) -> tuple[Tensor, Tensor]:
     """`residual_norm` in torch, differentiable."""
     if branch is not None:
@@ -67,7 +70,7 @@ def reference(
         h = h + offset if others == 0 else torch.cat([h[:others], h[others:] + offset])
     normal = F.layer_norm(_wide(h), h.shape[-1:], eps=eps)
     if scale.ndim == 1:
-        return h, (normal * scale + shift).to(h.dtype)
+        return h, (normal * scale + shift).to(dtype or h.dtype)
     return h, normal.to(h.dtype) * scale.unsqueeze(1) + shift.unsqueeze(1)
 
 

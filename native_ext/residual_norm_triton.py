@@ -21,12 +21,13 @@ def residual_norm(
     offset: Tensor | None,
     offset_samples: int | None,
     eps: float,
+    dtype: torch.dtype | None = None,
 ) -> tuple[Tensor, Tensor]:
     """See `native_ext.residual_norm.residual_norm`."""
     h = h.contiguous()
     branch = None if branch is None else branch.contiguous()
     updated = h if branch is None and offset is None else torch.empty_like(h)
-    out = torch.empty_like(h)
+    out = torch.empty_like(h, dtype=dtype)
     others = 0 if offset_samples is None else len(h) - offset_samples
     _launch(h, branch, gate, offset, scale, shift, updated, out, h.shape[1], eps, False, others * h.shape[1])
     return updated, out

@@ -17,6 +17,8 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import DINOv3ViTConfig, DINOv3ViTModel
 
+from genesis_server.networks.attention import fastest_attention
+from genesis_server.networks.half_layer import HalfLayer, paired_phases
 from genesis_server.networks.norms import FINAL_EPS, plain_layer_norm
 from genesis_server.networks.registry import check_names, read_weights
 from genesis_server.protocol.errors import ErrorCode, GenesisError, Remedy
@@ -42,6 +44,7 @@ class DinoV3FeatureExtractor(nn.Module):
         self.backbone = DINOv3ViTModel(DINOv3ViTConfig(**hf_config))
         self.patch_size = self.backbone.config.patch_size
         self.channels = self.backbone.config.num_channels
+        self._half_layers = nn.ModuleList()
 
     def forward(self, images: list[Image.Image] | Tensor, image_size: int | None = None) -> Tensor:
         """Tokens `[B, 1 + registers + (h/16)(w/16), C]`.
@@ -69,39 +72,32 @@ class DinoV3FeatureExtractor(nn.Module):
         h = self.backbone.embeddings(pixels)
         phases = self.backbone.rope_embeddings(pixels)
         if h.is_cuda and infers_with_kernel(h):
-            self.set_products(torch.float16)
-            tokens = self._advance(h, phases, half=True)
+            tokens = self.advance_in_half(h, phases)
             if bool(torch.isfinite(tokens).all()):
                 return tokens
-        if h.is_cuda:
-            self.set_products(torch.float32)
-        return self._advance(h, phases, half=False)
+        else:
+            self._half_layers = nn.ModuleList()  # whoever trains changes the weights
+        for layer in _layers(self.backbone):
+            h = layer(h, position_embeddings=phases)
+        return plain_layer_norm(h, FINAL_EPS)
+
+    def advance_in_half(self, h: Tensor, phases: tuple[Tensor, Tensor], dtype: torch.dtype = torch.float16) -> Tensor:
+        """All layers and the final norm on embedded pictures `[B, L, C]`, with products in half precision.
+
+        The rounded weights are made by the first call and kept beside the exact ones, which a picture still needs whose
+        products overflow.
+        """
+        if not self._half_layers:
+            with torch.inference_mode(False), torch.no_grad():
+                self._half_layers.extend(HalfLayer(layer, dtype) for layer in _layers(self.backbone))
+        turned, branch = paired_phases(*phases, h.shape[1]), None
+        with fastest_attention(h.device):
+            for layer in self._half_layers:
+                h, branch = layer(h, branch, turned)
+        return plain_layer_norm(h + branch.scale * branch.values, FINAL_EPS)
 
     def _pixels(self, picture: Image.Image, size: int) -> Tensor:
         return picture_to_tensor(picture, size) if self.channels == 3 else cutout_to_tensor(picture, size)
-
-    def _advance(self, h: Tensor, phases: tuple[Tensor, Tensor], half: bool) -> Tensor:
-        """All layers and the final norm on embedded pictures `[B, L, C]`.
-
-        With `half`, products are float16 with float32 sums, and the stream and its norms stay float32: four times as fast
-        on a GPU, and still closer to float32 than the bfloat16 that the flow models round their tokens to.
-        """
-        with torch.autocast(h.device.type, torch.float16, enabled=half):
-            for layer in _layers(self.backbone):
-                h = layer(h, position_embeddings=phases)
-        return plain_layer_norm(h, FINAL_EPS)
-
-    def set_products(self, dtype: torch.dtype) -> None:
-        """Keep the matrices of the layers in a dtype: in float16, autocast has nothing to round in every call.
-
-        That was two thirds of what the host had to launch, and the host is what limits this network on a large GPU.
-        """
-        for module in _layers(self.backbone).modules():
-            if not isinstance(module, nn.Linear) or module.weight.dtype == dtype:
-                continue
-            for value in module.parameters(recurse=False):
-                with torch.inference_mode(value.is_inference()):  # as it was made, or autograd would miss its version
-                    value.data = value.data.to(dtype)
 
     def checkpoint_state(self) -> dict[str, Tensor]:
         """Parameters under the names of the public checkpoint (`layer.N....`)."""
@@ -112,6 +108,7 @@ class DinoV3FeatureExtractor(nn.Module):
         own = {self._public_name(name): name for name in self.backbone.state_dict()}
         check_names(own.keys() - state.keys(), state.keys() - own.keys(), source)
         self.backbone.load_state_dict({own[name]: value.float() for name, value in state.items()}, assign=True)
+        self._half_layers = nn.ModuleList()
 
     def recompute_positions(self) -> None:
         """Make the frequencies of the positions, which no checkpoint carries, where weights have been put in place."""

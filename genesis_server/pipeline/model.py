@@ -133,7 +133,7 @@ class Model:
         encoder = _find_encoder(source, config.encoder)
         for _, weights in pairs.values():
             check_checkpoint(weights.with_suffix(""))  # before any work is done with another one of them
-        read_shapes(encoder / ENCODER_FILES[1])
+        values = sum(shape.numel() for shape in read_shapes(encoder / ENCODER_FILES[1]).values())
         used = [path for pair in pairs.values() for path in pair] + [encoder / name for name in ENCODER_FILES]
         sizes = {role: weights.stat().st_size for role, (_, weights) in pairs.items()}
         device = choose_device(sum(sizes.values()), source.id) if device is None else torch.device(device)
@@ -151,7 +151,7 @@ class Model:
             loaders,
             device,
             remover_name=remover[0] if remover else "",
-            weights={**sizes, ENCODER: (encoder / ENCODER_FILES[1]).stat().st_size},
+            weights={**sizes, ENCODER: 6 * values},  # float32, and rounded copies
             budget=device_budget(device, os.environ.get(BUDGET_VARIABLE, "")),
         )
 

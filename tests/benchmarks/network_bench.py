@@ -157,6 +157,16 @@ class Bench:
             times.append(time.perf_counter() - start)
         return sorted(times)[len(times) // 2]
 
+    def queued(self, action: Callable[[], Any]) -> tuple[float, float]:
+        """Seconds until the host has queued a call, and until the device is done with it."""
+        action()
+        self.wait()
+        start = time.perf_counter()
+        action()
+        queued = time.perf_counter() - start
+        self.wait()
+        return queued, time.perf_counter() - start
+
     def peak(self, action: Callable[[], Any]) -> float:
         """GiB at most allocated while it runs, beyond what was there before."""
         if self.device.type != "cuda":

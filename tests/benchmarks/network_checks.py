@@ -82,6 +82,10 @@ def _check_norms(bench: Bench, dtype: torch.dtype, limit: float, compare: Callab
     }.items():
         fast, slow = residual_norm.residual_norm(h, *arguments), residual_norm.reference(h, *arguments)
         compare(f"residual norm {label} {name}", torch.cat(fast), torch.cat(slow), limit)
+    arguments = (h.float(), weight, bias, branch, weight[None])  # a stream more exact than its branches: the image encoder's
+    found, expected = (ask(*arguments, dtype=dtype) for ask in (residual_norm.residual_norm, residual_norm.reference))
+    for part, fast, slow in zip(("stream", "norm"), found, expected, strict=True):
+        compare(f"residual norm of float32, {part} {name}", fast, slow, limit if part == "norm" else 1e-6)
     for width in (64, 1024):
         rows = torch.randn(99 if bench.tiny else 999, width, device=device, dtype=dtype)
         affine = (weight[:width], bias[:width])
@@ -92,6 +96,8 @@ def _check_norms(bench: Bench, dtype: torch.dtype, limit: float, compare: Callab
     gammas = (torch.randn(12, 128, device=device), torch.randn(12, 128, device=device))
     phases = torch.randn(1, 77, 64, 2, device=device)
     slow = torch.stack(head_norm.reference(qkv, gammas, phases))
+    rotated = torch.stack(head_norm.reference(qkv, (None, None), phases))
+    compare(f"rotation {name}", torch.stack(head_norm.norm_rotate_(qkv.clone(), (None, None), phases)), rotated, limit)
     compare(f"head norm and rotation {name}", torch.stack(head_norm.norm_rotate_(qkv.clone(), gammas, phases)), slow, limit)
 
 

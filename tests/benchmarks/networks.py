@@ -80,13 +80,7 @@ def row_structure(bench: Bench) -> None:
     _sampling(bench, "structure", velocity, noise, 1029, "structure", 3)
     # how long the host needs to queue both passes of guidance: where this comes near their time, launches dominate
     contexts = [bench.structure_flow.project_context(tokens) for tokens in bench.tokens(1029)]
-    for _ in range(2):
-        bench.wait()
-        start = time.perf_counter()
-        velocity.both(noise, t, *contexts)
-        queued = time.perf_counter() - start
-        bench.wait()
-    whole = time.perf_counter() - start
+    queued, whole = bench.queued(lambda: velocity.both(noise, t, *contexts))
     print(f"               both passes {1e3 * whole:.1f} ms, queued in {1e3 * queued:.1f} ms", flush=True)
 
 
@@ -199,7 +193,14 @@ def row_dino(bench: Bench) -> None:
         exact = encoder(picture)
         slow = bench.seconds(lambda: encoder(picture), 3)
     error = relative(encoder(picture), exact)
-    bench.report("dino", bench.seconds(lambda: encoder(picture), 5), fp32_ms=1e3 * slow, relative=error)
+    others = torch.rand(2, 3, size // 2, size // 2, device=bench.device)  # another size and number, after the first
+    with plain():
+        exact = encoder(others)
+    errors = {"relative": error, "relative_of_two_half_the_size": relative(encoder(others), exact)}
+    seconds = bench.seconds(lambda: encoder(picture), 5)
+    h, phases = encoder.backbone.embeddings(picture), encoder.backbone.rope_embeddings(picture)
+    queued, _ = bench.queued(lambda: encoder.advance_in_half(h, phases))
+    bench.report("dino", seconds, fp32_ms=1e3 * slow, queued_ms=1e3 * queued, **errors)
 
 
 def row_memory(bench: Bench) -> None:

@@ -188,20 +188,6 @@ def test_image_encoder_loads_from_a_folder_under_public_names(tmp_path):
     assert all(torch.equal(value, stored[name]) for name, value in encoder.checkpoint_state().items())
 
 
-@pytest.mark.parametrize("inferring", [False, True])
-def test_image_encoder_with_products_kept_in_half_gives_what_autocast_gives(tmp_path, inferring):
-    with torch.inference_mode(inferring):  # whoever loads it
-        encoder = load_image_encoder(encoder_folder(tmp_path), image_size=64)
-    pixels = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    with torch.inference_mode():
-        h, phases = encoder.backbone.embeddings(pixels), encoder.backbone.rope_embeddings(pixels)
-        exact, rounded = (encoder._advance(h, phases, half) for half in (False, True))
-        encoder.set_products(torch.float16)
-        assert torch.equal(encoder._advance(h, phases, True), rounded) and not torch.equal(rounded, exact)
-        encoder.set_products(torch.float32)
-        torch.testing.assert_close(encoder._advance(h, phases, False), exact, atol=2e-2, rtol=2e-2)  # of rounded weights
-
-
 def test_image_encoder_names_what_is_missing(tmp_path):
     folder = encoder_folder(tmp_path)
     edit(folder / "model", lambda state: state.pop("layer.1.norm1.weight"))

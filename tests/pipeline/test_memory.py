@@ -41,7 +41,7 @@ PUBLISHED = {
     "sparse_structure_decoder": Network({}, 148_000_000),
     "shape_slat_decoder": Network(DECODER, 949_000_000),
     "tex_slat_decoder": Network(DECODER | {"pred_subdiv": False}, 949_000_000),
-    "image_cond_model": Network({}, 1_210_000_000),
+    "image_cond_model": Network({}, 1_820_000_000),
 }
 LARGE = Work(28672, 4101)
 MEASURED = [  # role, work, peak in GB under a budget of none, 8 and 4 GB: docs/performance.md, "Memory"
