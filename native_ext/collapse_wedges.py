@@ -304,6 +304,19 @@ def _collapse(
         quadrics[a, c] = m.quadrics[a, c] + m.quadrics[b, c]
 
 
+def view_of(mesh: Wedges) -> WedgeMesh:
+    """The mesh as kernels see it, with the faces around its points; within the scope of its device."""
+    corner_point = mesh.point[mesh.faces.long()].reshape(-1).long()
+    around = (torch.sort(corner_point, stable=True).indices // 3).int()
+    start = torch.zeros(len(mesh.positions) + 1, dtype=torch.int32, device=corner_point.device)
+    start[1:] = torch.cumsum(torch.bincount(corner_point, minlength=len(mesh.positions)), 0)
+    w, m = wp.from_torch, WedgeMesh()
+    m.positions, m.home, m.uvs = w(mesh.positions, wp.vec3), w(mesh.home, wp.vec3), w(mesh.uvs, wp.vec2)
+    m.point, m.faces, m.quadrics, m.drift = w(mesh.point), w(mesh.faces), w(mesh.quadrics), w(mesh.drift)
+    m.start, m.around = w(start), w(around)
+    return m
+
+
 def collapse_round(mesh: Wedges, guard: Guard, most: int, share: float) -> Wedges:
     """Carries out the cheapest independent collapses.
 
@@ -318,10 +331,6 @@ def collapse_round(mesh: Wedges, guard: Guard, most: int, share: float) -> Wedge
     """
     wp.init()
     device, count = mesh.faces.device, len(mesh.positions)
-    corner_point = mesh.point[mesh.faces.long()].reshape(-1).long()
-    around = (torch.sort(corner_point, stable=True).indices // 3).int()
-    start = torch.zeros(count + 1, dtype=torch.int32, device=device)
-    start[1:] = torch.cumsum(torch.bincount(corner_point, minlength=count), 0)
     target = torch.full((count,), -1, dtype=torch.int32, device=device)
     cost = torch.zeros(count, device=device)
     after = {name: getattr(mesh, name).clone() for name in ("point", "faces", "quadrics", "drift")}
@@ -330,10 +339,7 @@ def collapse_round(mesh: Wedges, guard: Guard, most: int, share: float) -> Wedge
         wp.ScopedDevice(wp.device_from_torch(device)),
         wp.ScopedStream(wp.stream_from_torch(device) if device.type == "cuda" else None),
     ):
-        m, limits = WedgeMesh(), _Limits()
-        m.positions, m.home, m.uvs = w(mesh.positions, wp.vec3), w(mesh.home, wp.vec3), w(mesh.uvs, wp.vec2)
-        m.point, m.faces, m.quadrics, m.drift = w(mesh.point), w(mesh.faces), w(mesh.quadrics), w(mesh.drift)
-        m.start, m.around = w(start), w(around)
+        m, limits = view_of(mesh), _Limits()
         for name, value in vars(guard).items():
             setattr(limits, name, value)
         wp.launch(_propose, count, [m, limits, w(target), w(cost)])

@@ -70,7 +70,14 @@ def collapse_costs(surface: Surface, fans: Fans, length_weight: float, sides: Te
 
 
 def choose_sides(
-    surface: Surface, fans: Fans, edges: EdgeCosts, limit: float, min_cosine: float, min_quality: float, rounds: int
+    surface: Surface,
+    fans: Fans,
+    edges: EdgeCosts,
+    limit: float,
+    min_cosine: float,
+    min_quality: float,
+    rounds: int,
+    worse: float = 1.0,
 ) -> Chosen:
     """Edges to collapse together: those that are the cheapest around them, then the cheapest among what is left.
 
@@ -81,6 +88,7 @@ def choose_sides(
         min_quality: `4 sqrt(3) area / sum(edges^2)`, 1 for an equilateral face; a face may only come out below if it was
             worse before.
         rounds: how often what is left is looked at, at most.
+        worse: of the shape that it had, by which a face below `min_quality` may come out.
     """
     device, count = surface.points.device, len(surface.points)
     sides = torch.nonzero((edges.cost <= limit) & ~edges.refused)[:, 0]
@@ -101,7 +109,7 @@ def choose_sides(
         if len(asked) <= _FEW * first:
             break
         some = wp.from_torch(asked)
-        numbers = [wp.float64(min_cosine), wp.float64(min_quality)]
+        numbers = [wp.float64(min_cosine), wp.float64(min_quality), wp.float64(worse)]
         view.launch(_allowed, len(asked), [named, some, *numbers, state], split=True)
         view.launch(_occupy, len(asked), [named, some, state, marks])
     edges.refused[sides[going < 0]] = True
@@ -168,7 +176,15 @@ def _costs(m: Arrays, sides: wp.array(dtype=int), length_weight: wp.float64, cos
 
 
 @wp.func
-def _worsens(p: wp.vec3d, q: wp.vec3d, before: wp.vec3d, after: wp.vec3d, cosine: wp.float64, quality: wp.float64) -> bool:
+def _worsens(
+    p: wp.vec3d,
+    q: wp.vec3d,
+    before: wp.vec3d,
+    after: wp.vec3d,
+    cosine: wp.float64,
+    quality: wp.float64,
+    worse: wp.float64,
+) -> bool:
     """Whether face (p, q, before) turns too far or becomes a sliver when its third corner moves."""
     old = wp.cross(p - before, q - before)
     new = wp.cross(p - after, q - after)
@@ -177,7 +193,7 @@ def _worsens(p: wp.vec3d, q: wp.vec3d, before: wp.vec3d, after: wp.vec3d, cosine
     base = wp.length_sq(p - q)
     shape = wp.length(new) / (base + wp.length_sq(p - after) + wp.length_sq(q - after))
     shape_before = wp.length(old) / (base + wp.length_sq(p - before) + wp.length_sq(q - before))
-    return wp.float64(3.4641016) * shape < quality and shape <= shape_before
+    return wp.float64(3.4641016) * shape < quality and shape <= worse * shape_before
 
 
 @wp.kernel
@@ -187,6 +203,7 @@ def _allowed(
     asked: wp.array(dtype=int),
     cosine: wp.float64,
     quality: wp.float64,
+    worse: wp.float64,
     going: wp.array(dtype=int),
 ):
     i = asked[m.first + wp.tid()]
@@ -216,7 +233,7 @@ def _allowed(
             staying += 1
             if shared == 2 and (n == apex_one or n == apex_two) and (p == apex_one or p == apex_two):
                 closed += 1
-            if _worsens(m.points[n], m.points[p], m.points[b], x, cosine, quality):
+            if _worsens(m.points[n], m.points[p], m.points[b], x, cosine, quality, worse):
                 return
     for at in range(m.start[a], m.start[a + 1]):
         t = m.side[at]
@@ -226,7 +243,7 @@ def _allowed(
             staying += 1
             if shared == 2 and (n == apex_one or n == apex_two) and (p == apex_one or p == apex_two):
                 closed += 1
-            if _worsens(m.points[n], m.points[p], m.points[a], x, cosine, quality):
+            if _worsens(m.points[n], m.points[p], m.points[a], x, cosine, quality, worse):
                 return
             if n != apex_one and n != apex_two:
                 if shared_faces(m, b, n) > 0:

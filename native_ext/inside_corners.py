@@ -5,6 +5,8 @@ Formula: a flagged edge says that its ends differ, any other that they are alike
 axes for the parity of the flags on them, v = sum of +1 (odd: inside) and -1 (even). Then all edges have their say
 (mean field of the spin glass `- sum of s_e u_i u_j - bias * sum of v_i u_i`, s_e = -1 on flagged edges):
 `u_i <- tanh(beta * (bias v_i + sum over neighbours of s_ij u_j))`, a fixed number of times. Inside: u > 0.
+
+Where many flags contradict what comes out, the surface is torn: there gaps between corners inside may be closed.
 """
 
 from __future__ import annotations
@@ -16,6 +18,9 @@ _BETA = 0.5  # the softer, the farther an edge is heard before corners decide
 _BIAS = 0.25  # of the rays' vote, beside edges that count 1
 _ROUNDS = 12
 _TIDY_ROUNDS = 3  # corners by which thorns and pits one corner wide become shorter
+_WINDOW = 6  # corners to each side, in which wrong flags are counted
+_TORN = 3  # where more than one flag of so many is wrong
+_GAP = 5  # half the width of the widest gap that is closed, in corners
 
 
 def inside_corners(crossed: Tensor) -> Tensor:
@@ -64,3 +69,52 @@ def tidy_corners(solid: Tensor) -> Tensor:
             beside.narrow(axis, 1, count).add_(solid.narrow(axis, 0, count))
         solid = (solid & (beside > 1)) | (beside > 4)
     return solid
+
+
+def torn_corners(crossed: Tensor, differ: Tensor) -> Tensor:
+    """bool [X, Y, Z], corners around which more than a third of all flags are wrong.
+
+    Args:
+        crossed: bool [3, X, Y, Z], flagged edges; differ: those that ought to be, their ends being told apart.
+    """
+    wrong, flags = ((crossed ^ differ).sum(0, dtype=torch.int32), (crossed | differ).sum(0, dtype=torch.int32))
+    return _TORN * _window_sum(wrong) > _window_sum(flags)
+
+
+def _window_sum(count: Tensor) -> Tensor:
+    """int32 [X, Y, Z], sums over cubes around each corner."""
+    for axis in range(3):
+        size = count.shape[axis]
+        total = torch.nn.functional.pad(count.cumsum(axis, dtype=torch.int32).movedim(axis, -1), (1, 0))
+        place = torch.arange(size, device=count.device)
+        count = total[..., (place + _WINDOW + 1).clamp(max=size)] - total[..., (place - _WINDOW).clamp(min=0)]
+        count = count.movedim(-1, axis)
+    return count
+
+
+def close_gaps(solid: Tensor, where: Tensor) -> Tensor:
+    """bool [X, Y, Z], the corners inside, and holes, cracks and pockets of up to ten corners across between them.
+
+    Args:
+        solid: bool [X, Y, Z]; where: bool [X, Y, Z], corners that may become inside.
+    """
+    if not bool((where & ~solid).any()):
+        return solid
+    margin = _GAP + 1
+    grown = torch.nn.functional.pad(solid, (margin,) * 6)
+    for _ in range(2):  # grow; then what is outside grows back
+        for step in range(_GAP):
+            grown = _grown(grown, cube=step % 3 == 1)
+        grown = ~grown
+    inner = (slice(margin, -margin),) * 3
+    return solid | (grown[inner] & where)
+
+
+def _grown(solid: Tensor, cube: bool) -> Tensor:
+    """With the neighbours along the axes; or with all 26: one step in three makes the shape round."""
+    result = solid.clone()
+    for axis in range(3):
+        count, near = solid.shape[axis] - 1, result.clone() if cube else solid
+        result.narrow(axis, 0, count).logical_or_(near.narrow(axis, 1, count))
+        result.narrow(axis, 1, count).logical_or_(near.narrow(axis, 0, count))
+    return result

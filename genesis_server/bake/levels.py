@@ -20,10 +20,13 @@ from genesis_server.mesh.mesh import Mesh
 from genesis_server.mesh.normals import face_crosses
 from native_ext.collapse_wedges import Guard, Wedges, collapse_round
 from native_ext.exact_sum import exact_sum
+from native_ext.flip_wedges import flip_wedges
 
 LEVEL_SHARES = (1.0, 0.25, 0.05)  # of the faces
 _EASED = 2.0  # times what borders may leave their course by, where a level would not come to its faces otherwise
 _ROUNDS = 200  # each takes away up to a tenth; a bound, not a setting
+_FLIPS = 12  # steps of edge flips against slivers, each with all that do not touch
+_THIN = 0.087  # twice the area over the longest edge squared: an aspect of ten
 _SHARE = 0.4  # of the points take part in a round
 _BORDER_WEIGHT = 10.0  # of the planes that stand on chart borders, against those of faces
 _EDGE_WEIGHT = 1e-2  # of the distance to where a point was: keeps faces of flat places round
@@ -53,17 +56,8 @@ def coarser_level(mesh: UnwrappedMesh, faces: int, texture_size: int) -> Unwrapp
         quadrics=_quadrics(mesh, point, len(points)),
         drift=torch.zeros(len(mesh.uvs), device=point.device),
     )
-    guards = iter((Guard(reach), Guard(_EASED * reach, turn=0.0, thin=0.02, fan=24)))
-    guard = next(guards)
-    for _ in range(_ROUNDS):
-        before = len(state.faces)
-        if before <= faces:
-            break
-        state = collapse_round(state, guard, before - faces, _SHARE)
-        if len(state.faces) == before:
-            guard = next(guards, None)
-            if guard is None:
-                break
+    for guard in (Guard(reach, thin=_THIN), Guard(reach), Guard(_EASED * reach, turn=0.0, thin=0.02, fan=24)):
+        state = _without_slivers(_collapsed(state, guard, faces))
     used, index = torch.unique(state.faces.long(), return_inverse=True)
     index = index.reshape(-1, 3)
     here = points[state.point[used].long()]
@@ -79,6 +73,24 @@ def coarser_level(mesh: UnwrappedMesh, faces: int, texture_size: int) -> Unwrapp
         source_vertex=mesh.source_vertex[here],
         chart=chart[state.faces[:, 0].long()],
     )
+
+
+def _collapsed(state: Wedges, guard: Guard, faces: int) -> Wedges:
+    for _ in range(_ROUNDS):
+        before = len(state.faces)
+        if before > faces:
+            state = collapse_round(state, guard, before - faces, _SHARE)
+        if len(state.faces) == before:
+            break
+    return state
+
+
+def _without_slivers(state: Wedges) -> Wedges:
+    for _ in range(_FLIPS):
+        state, flips = flip_wedges(state, _THIN)
+        if flips == 0:
+            break
+    return state
 
 
 def _facing_normals(vertices: Tensor, normals: Tensor, faces: Tensor) -> Tensor:

@@ -46,6 +46,7 @@ _STRICT = (_Guard(0.4, 0.5, 0.2), _Guard(1.0, 0.5, 0.2))
 _EASED = (*_STRICT, _Guard(1.0, 0.2, 0.1), _Guard(1.0, -0.5, 0.02))
 _SLIVER = 0.2  # quality
 _SHORT = 0.3  # of a sliver's longest edge: its shortest is collapsed then
+_WORSE = 0.45  # of its shape, that a sliver keeps when others beside it go: in a strip of them each collapse halves the next
 _SLIVER_ROUNDS = 12
 _STALLED = 0.005  # of the faces; a step that takes away fewer, and is not the last one, eases the guard
 
@@ -92,7 +93,7 @@ def without_slivers(mesh: Mesh) -> Mesh:
         flips = flip_slivers(surface, fans, _SLIVER)
         fans = fans_of(surface.faces, len(surface.points))
         edges = _all_edges(surface, _short_edges(surface, fans))
-        sides = choose_sides(surface, fans, edges, torch.finfo(torch.float32).max, 0.5, _SLIVER, _ROUNDS).sides
+        sides = choose_sides(surface, fans, edges, torch.finfo(torch.float32).max, 0.5, _SLIVER, _ROUNDS, _WORSE).sides
         collapse(surface, fans, sides)
         if flips + len(sides) == 0:
             break

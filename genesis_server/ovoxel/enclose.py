@@ -4,8 +4,9 @@
 A missing flag is a pinhole, a missing cell a crack, a stray flag a fin; repairing the mesh that comes out of them has to guess
 from what is torn already. Here all flags together say first which corners of the grid lie inside (`native_ext.inside_corners`),
 and then the border of that set is the surface: closed, wound outward, with the predicted dual vertices where there are any.
-Flags between corners that are both outside are sheets thinner than a voxel: those of some size become one voxel thick. What
-nobody sees from outside goes, and so do fragments of fewer than `_FRAGMENT` faces, a ball of four and a half voxels across.
+Flags between corners that are both outside are sheets thinner than a voxel: those of some size become one voxel thick. Where
+more than a third of the flags are wrong the network did not know, and holes, cracks and pockets of up to ten voxels are closed.
+What nobody sees from outside goes, and so do fragments of fewer than `_FRAGMENT` faces, a ball of 4.5 voxels across.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from genesis_server.ovoxel.corners import corner_box, differing_edges, unit
 from genesis_server.ovoxel.voxels import OVoxel
 from native_ext.dual_contour import CORNERS, Contour, contour, mean_points
 from native_ext.dual_grid_mesh import dual_grid_quads, flatter_diagonal, split_quads
-from native_ext.inside_corners import inside_corners, tidy_corners
+from native_ext.inside_corners import close_gaps, inside_corners, tidy_corners, torn_corners
 from native_ext.segment_sum import sum_by_row
 from native_ext.voxel_lookup import VoxelLookup
 
@@ -66,7 +67,8 @@ def enclosed_surface(voxels: OVoxel, smoothing: int = SMOOTHING) -> Mesh | None:
     missing = int((differ & ~crossed).sum())
     if int((crossed & differ).sum()) < _EXPLAINED * flags or not _MENDED * flags <= missing <= _WALLED_IN * flags:
         return None
-    shape = _contour(_without_voids(tidy_corners(_with_sheets(solid, crossed & ~differ, cells, voxels.dual_vertices))))
+    whole = close_gaps(solid, torn_corners(crossed, differ))
+    shape = _contour(_without_voids(tidy_corners(_with_sheets(whole, crossed & ~differ, cells, voxels.dual_vertices))))
     points = _placed(shape, cells, voxels.dual_vertices, size)
     vertices = ((points + low) / voxels.resolution - 0.5).float()
     surface = Mesh(vertices, split_quads(shape.quads, flatter_diagonal(vertices, shape.quads)))

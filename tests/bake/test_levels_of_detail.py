@@ -12,9 +12,11 @@ from genesis_server.bake.read_gltf import GlbModel
 from genesis_server.bake.textures import bake_textures
 from genesis_server.bake.unwrap import unwrap
 from genesis_server.bake.unwrapped import UnwrappedMesh
+from genesis_server.mesh.mesh import Mesh
 from genesis_server.protocol.parameters import BakeSettings
 from genesis_server.report.inspect import inspect
 from tests import analytic
+from tests.quality import aspects
 from tests.texture_truth import SurfacePoints, colour_error
 
 SIZE = 512
@@ -61,6 +63,12 @@ def test_every_level_is_closed_and_flat_in_the_texture(levels: tuple) -> None:
         found = inspect(model)
         assert found["watertight"] and found["turned_edges"] == 0 and found["duplicate_faces"] == 0
         assert found["mirrored_faces"] == found["zero_uv_faces"] == found["degenerate_faces"] == 0
+
+
+def test_no_level_has_slivers(levels: tuple) -> None:
+    for mesh in levels[2][1:]:
+        aspect = aspects(Mesh(mesh.vertices, mesh.faces))
+        assert (aspect > 10).float().mean() < 0.01 and aspect.max() < 30
 
 
 def test_textures_show_the_true_colour_on_every_level(levels: tuple) -> None:

@@ -7,6 +7,7 @@ import torch
 from genesis_server.mesh.finish import finish_mesh
 from genesis_server.mesh.mesh import Mesh
 from genesis_server.mesh.normals import face_areas
+from genesis_server.mesh.simplify import without_slivers
 from genesis_server.ovoxel.extract import extract_mesh
 from genesis_server.ovoxel.voxelize import voxelize_mesh
 from native_ext.closest_point import closest_point
@@ -122,3 +123,17 @@ def test_solids_that_touch_face_to_face_stay_closed():
     assert quality(both).duplicate > 100
     q = quality(finish_mesh(both, 10**6))
     assert (q.open_edges, q.crowded_edges, q.duplicate, q.components) == (0, 0, 0, 2)
+
+
+def test_a_strip_of_slivers_goes():
+    """Two rows of vertices a hundredth of a cell apart, as where dual vertices lie at the border of their cells."""
+    x, y = torch.arange(40.0), torch.tensor([*range(10), 9.01, *range(10, 20)])
+    points = torch.stack(torch.meshgrid(x, y, indexing="ij"), -1)
+    bumps = 0.3 * torch.sin(points[..., 0]) * torch.sin(points[..., 1])
+    number = torch.arange(points[..., 0].numel(), dtype=torch.int32).view(len(x), len(y))
+    a, b, c, d = (q.reshape(-1) for q in (number[:-1, :-1], number[1:, :-1], number[1:, 1:], number[:-1, 1:]))
+    faces = torch.cat([torch.stack([a, b, c], 1), torch.stack([a, c, d], 1)])
+    sheet = Mesh(torch.cat([points, bumps[..., None]], -1).reshape(-1, 3) / 64, faces)
+    assert quality(sheet).slivers > 0.04
+    mended = without_slivers(sheet)
+    assert quality(mended).slivers < 0.01 and len(mended.faces) > 0.93 * len(faces)

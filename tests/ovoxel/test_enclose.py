@@ -9,11 +9,12 @@ import torch
 
 from genesis_server.mesh.finish import finish_mesh
 from genesis_server.mesh.mesh import Mesh
+from genesis_server.ovoxel.corners import differing_edges
 from genesis_server.ovoxel.enclose import enclosed_surface
 from genesis_server.ovoxel.voxelize import voxelize_mesh
 from genesis_server.ovoxel.voxels import OVoxel
 from native_ext.closest_point import closest_point
-from native_ext.inside_corners import inside_corners, tidy_corners
+from native_ext.inside_corners import close_gaps, inside_corners, tidy_corners, torn_corners
 from tests.analytic import Solid, dual_mesh, leaves, nested_shells, rounded_box, solids, sphere, text, torus, voxelize
 from tests.mesh.noise import spoil
 from tests.quality import quality
@@ -127,3 +128,45 @@ def test_thorns_and_pits_become_shorter_and_rods_stay():
     rod[2:18, 3, 3] = rod[2:18, 3, 16] = rod[2, 3, 3:17] = rod[17, 3, 3:17] = True  # a ring has no end
     tidy = tidy_corners(solid | rod)
     assert not tidy[10:13, 10, 10].any() and tidy[5:8, 7, 7].all() and tidy[rod].all()
+
+
+def test_gaps_are_closed_where_they_may_be_and_wide_ones_stay():
+    plate = torch.zeros(48, 32, 8, dtype=torch.bool)
+    plate[2:46, 2:30, 2:6] = True
+    whole = plate.clone()
+    plate[6:10, 12:18], plate[20:24, 12:18] = False, False
+    plate[30:44, 9:23] = False  # 14 corners across
+    left = torch.zeros_like(plate)
+    left[:16] = True
+    assert torch.equal(close_gaps(plate, left), plate | (whole & left))
+    everywhere = close_gaps(plate, torch.ones_like(plate))
+    assert everywhere[6:24, 12:18, 2:6].all() and not everywhere[34:40, 13:19].any()
+    assert not everywhere[..., [0, 1, 6, 7]].any()  # nothing is made thicker
+
+
+def test_a_surface_is_torn_where_a_third_of_its_flags_are_wrong():
+    axis = torch.arange(60) - 29.6
+    inside = (axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis**2) < 20**2
+    differ = differing_edges(inside)
+    chance = torch.rand(differ.shape, generator=torch.Generator().manual_seed(0))
+    crossed = differ & (chance > torch.where(axis > 0, 0.1, 0.5))  # by the last axis
+    torn = torn_corners(crossed, differ) & differ.any(0)
+    assert torn[..., :20].sum() > 0.95 * differ.any(0)[..., :20].sum() and not torn[..., 38:].any()
+
+
+def test_a_torn_half_is_closed_and_the_other_half_keeps_its_holes():
+    """A plate with bores; half of it is full of flags that are missing or stray."""
+
+    def distance(points: np.ndarray) -> np.ndarray:
+        x, y, z = points.T
+        bores = np.hypot((x + 2) % 0.2 - 0.1, (y + 2) % 0.2 - 0.1) - 0.04
+        return np.maximum(np.maximum(np.abs(z) - 0.05, np.maximum(np.abs(x), np.abs(y)) - 0.4), -bores)
+
+    voxels = voxelize(Solid("plate", distance), RESOLUTION)
+    wrong = torch.rand(voxels.intersected.shape, generator=torch.Generator().manual_seed(0))
+    wrong = wrong < torch.where(voxels.coords[:, :1] < RESOLUTION // 2 - 4, 0.45, 0.02)
+    surface = enclosed_surface(dataclasses.replace(voxels, intersected=voxels.intersected ^ wrong, attributes=None))
+    q = quality(surface)
+    handles = q.components - (len(surface.vertices) - len(surface.faces) // 2) // 2
+    assert (q.open_edges, q.crowded_edges) == (0, 0)
+    assert 6 <= handles <= 10  # of the sixteen bores those of the right half
