@@ -5,6 +5,7 @@ Positions and texture coordinates are those of the finest level. A chart is a pr
 the texels that lie before and behind it. Chart borders may leave their course by half of the padding: what is cut short shows
 texels that the chart's border fills. Where a level has fewer faces than that needs, seams slide: a chart goes on over part of
 its neighbour, or over all of it, and its texture is stretched by as much. That has a price; levels of large charts hardly do.
+Where handles keep a level from its number of faces, the narrowest are cut (`handles.py`).
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from genesis_server.bake.handles import cut_handles
 from genesis_server.bake.layout import PACK_SIZE, PADDING
 from genesis_server.bake.tangents import vertex_tangents
 from genesis_server.bake.unwrapped import UnwrappedMesh
+from genesis_server.mesh.finish import TOLERANCE
 from genesis_server.mesh.mesh import Mesh
 from genesis_server.mesh.normals import face_crosses
 from native_ext.collapse_wedges import Guard, Wedges, collapse_round
@@ -25,6 +28,7 @@ from native_ext.flip_wedges import flip_wedges
 LEVEL_SHARES = (1.0, 0.25, 0.05)  # of the faces
 _EASED = 2.0  # times what borders may leave their course by, where a level would not come to its faces otherwise
 _ROUNDS = 200  # each takes away up to a tenth; a bound, not a setting
+_FACES_OF_HANDLE = 12  # that become fewer when one is cut, about
 _FLIPS = 12  # steps of edge flips against slivers, each with all that do not touch
 _THIN = 0.087  # twice the area over the longest edge squared: an aspect of ten
 _SHARE = 0.4  # of the points take part in a round
@@ -38,12 +42,12 @@ def coarser_level(mesh: UnwrappedMesh, faces: int, texture_size: int) -> Unwrapp
 
     Args:
         mesh: a finer level.
-        faces: wanted; one fewer at most, more only where handles and parts need more.
+        faces: wanted; one fewer at most, 1 % more where handles had to be cut, and more only where parts need more.
         texture_size: texels per side of the texture.
 
     Returns:
-        The level. Its positions and texture coordinates are ones of `mesh`, though not always in the same pairs; charts may be
-        missing, those that are left may end elsewhere.
+        The level. Its positions and texture coordinates are ones of `mesh`, though not always in the same pairs; positions where
+        a handle was cut are new. Charts may be missing, those that are left may end elsewhere.
     """
     point, points = _points(mesh)
     reach = PADDING / 2 / min(PACK_SIZE, texture_size)
@@ -56,22 +60,34 @@ def coarser_level(mesh: UnwrappedMesh, faces: int, texture_size: int) -> Unwrapp
         quadrics=_quadrics(mesh, point, len(points)),
         drift=torch.zeros(len(mesh.uvs), device=point.device),
     )
-    for guard in (Guard(reach, thin=_THIN), Guard(reach), Guard(_EASED * reach, turn=0.0, thin=0.02, fan=24)):
+    eased = Guard(_EASED * reach, turn=0.0, thin=0.02, fan=24)
+    for guard in (Guard(reach, thin=_THIN), Guard(reach), eased):
         state = _without_slivers(_collapsed(state, guard, faces))
+    wedge = torch.arange(len(point), device=point.device)
+    new = len(points)  # number of the first point that a cut makes
+    while len(state.faces) > (1 + TOLERANCE / 2) * faces:
+        cut = cut_handles(state, max(1, (len(state.faces) - faces) // _FACES_OF_HANDLE))
+        if cut is None:
+            break
+        state, wedge, points = cut.mesh, wedge[cut.wedge_source], points[cut.point_source]
+        state = _without_slivers(_collapsed(state, eased, faces))
     used, index = torch.unique(state.faces.long(), return_inverse=True)
-    index = index.reshape(-1, 3)
-    here = points[state.point[used].long()]
-    normals = _facing_normals(mesh.vertices[here], mesh.normals[here], index)
+    index, source = index.reshape(-1, 3), wedge[used]
+    here = state.point[used].long()
+    place = points[here]
+    vertices = state.positions[here]
+    normals = _facing_normals(vertices, mesh.normals[place], index)
     chart = mesh.chart.new_zeros(len(mesh.vertices))
     chart[mesh.faces.long().reshape(-1)] = mesh.chart.repeat_interleave(3)
+    own = int(mesh.source_vertex.max()) + 1 + here  # what was cut apart stays apart in the next level
     return UnwrappedMesh(
-        vertices=mesh.vertices[here],
+        vertices=vertices,
         faces=index.int(),
         normals=normals,
-        uvs=mesh.uvs[used],
-        tangents=vertex_tangents(mesh.vertices[here], normals, mesh.uvs[used], index),
-        source_vertex=mesh.source_vertex[here],
-        chart=chart[state.faces[:, 0].long()],
+        uvs=mesh.uvs[source],
+        tangents=vertex_tangents(vertices, normals, mesh.uvs[source], index),
+        source_vertex=torch.where(here < new, mesh.source_vertex[place], own),
+        chart=chart[wedge[state.faces[:, 0].long()]],
     )
 
 
