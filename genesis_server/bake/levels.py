@@ -46,8 +46,8 @@ def coarser_level(mesh: UnwrappedMesh, faces: int, texture_size: int) -> Unwrapp
         texture_size: texels per side of the texture.
 
     Returns:
-        The level. Its positions and texture coordinates are ones of `mesh`, though not always in the same pairs; positions where
-        a handle was cut are new. Charts may be missing, those that are left may end elsewhere.
+        The level. Its positions and texture coordinates are ones of `mesh`, though not always in the same pairs; positions are
+        new where a handle was cut. Charts may be missing, those that are left may end elsewhere.
     """
     point, points = _points(mesh)
     reach = PADDING / 2 / min(PACK_SIZE, texture_size)
