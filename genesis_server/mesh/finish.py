@@ -38,6 +38,7 @@ _HOLE_PERIMETER = 0.03  # and at least this, in units of the model's box (docs/s
 _SOLID_THICKNESS = 1.0  # cells, of walls and sheets that enclose nothing, in a mesh that is to be printed
 _RESOLUTIONS = (16, 1024)  # for a new surface where the caller does not say
 _MEASURED = 100_000  # faces are enough for a median
+_LOST = 0.005  # of the faces, gone with slivers: more of them, and it starts with as many more
 _COARSER = 0.7  # step between the grids that are tried for targets below what the shape's holes and handles need
 _COARSEST = 3
 _SURPLUS = 3.0  # faces of the first of these grids, in targets
@@ -112,7 +113,10 @@ def _to_target(mesh: Mesh, faces: int, check: Callable[[], None]) -> Mesh:
             best = _fewer(best, simplify(without_slivers(coarse), faces, check, eased=True))
         cells *= _COARSER
     shapely = without_slivers(best)
-    return shapely if len(shapely.faces) >= (1 - TOLERANCE) * len(best.faces) else best
+    lost = len(best.faces) - len(shapely.faces)
+    if lost > _LOST * len(best.faces) and len(best.faces) <= limit:
+        shapely = simplify(without_slivers(simplify(mesh, faces + lost, check)), faces, check)
+    return shapely if (1 - TOLERANCE) * len(best.faces) <= len(shapely.faces) <= max(limit, len(best.faces)) else best
 
 
 def _fewer(one: Mesh, two: Mesh) -> Mesh:
