@@ -181,11 +181,20 @@ def walk():
     yield lambda: not addon("setup").setup.ready
     yield settle()
     yield shot("first_run", sidebar())
-    bpy.context.preferences.addons[MODULE].preferences.connection_file = JOB["connection_file"]
+    yield from of_another_release()
+    chosen = bpy.context.preferences.addons[MODULE].preferences
+    chosen.connection_file = JOB["connection_file"]
     addon("handlers").adopt()
     yield session_connected
     yield settle()
     yield shot("panel_empty", sidebar())
+    chosen.model = "microsoft/TRELLIS.2-4B"
+    yield lambda: addon("questions").questions.model() is not None
+    area.tag_redraw()
+    yield settle()
+    yield shot("weights_missing", sidebar())
+    chosen.model = JOB["model"]
+    yield lambda: addon("questions").questions.model() is not None
 
     yield ask(f"drag {JOB['picture']} 400 640")
     yield settle()
@@ -300,6 +309,20 @@ def walk():
     with in_view():
         bpy.ops.genesis.copy_log()
     check("serves at" in bpy.context.window_manager.clipboard, "the log can be copied")
+
+
+def of_another_release():
+    """What the panel shows where an earlier release of the extension has installed the server."""
+    record, preferences = addon("backend.record"), addon("preferences")
+    setup, folder = addon("setup").setup, preferences.backend_folder()
+    record.interpreter(folder).parent.mkdir(parents=True)
+    record.interpreter(folder).write_text("")
+    record.write_record(folder, {record.LAST_STEP: {"release": "another"}})
+    yield lambda: session().touch() or setup.outdated
+    yield settle()
+    yield shot("update_server", sidebar())
+    record.remove(folder)
+    yield lambda: session().touch() or not setup.ready
 
 
 def add_and_remove(operator):
