@@ -2,31 +2,25 @@
 """Getting published weights: what is needed, whether it may be had, then file by file with resume and verification.
 
 Permission, network and disk space are found out before the first large byte. `huggingface_hub` keeps the cache and finds
-the addresses, so HF_HOME, HF_TOKEN, HF_ENDPOINT and HF_HUB_OFFLINE mean what they mean elsewhere. The bytes of weights are
-fetched here: since version 2 that library throws half a file away when its process ends.
+the addresses, so HF_HOME, HF_TOKEN, HF_ENDPOINT and HF_HUB_OFFLINE mean what they mean elsewhere.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
-import urllib.error
-import urllib.request
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from genesis_server.hub.catalog import CATALOG, IMAGE_ENCODER, MINI, TRELLIS, RemoteFile, Repository, pinned_revision
-from genesis_server.hub.explain import explained
+from genesis_server.hub.fetch import ask, fetch, sha256_of, still_to_come
 from genesis_server.hub.locate import ENCODER_VARIABLE, HUB_ID, Source, open_repository, open_source
-from genesis_server.protocol.errors import ErrorCode, GenesisError, Remedy
+from genesis_server.protocol.errors import ErrorCode, GenesisError
 
 CONFIGURATIONS = ("pipeline.json", "texturing_pipeline.json")
-CHUNK = 1 << 18  # of reading and writing; progress and a cancel come as often
-ATTEMPTS, TIMEOUT = 5, 30.0  # per file, each continuing the one before; seconds without a byte
 SPACE_MARGIN = 1 << 28  # left free on the disk for everybody else
 
 OnProgress = Callable[[str, int, int], None]  # (file, bytes here, bytes of the whole model)
@@ -88,13 +82,15 @@ def _bring(repositories: tuple[Repository, ...], on_progress: OnProgress | None)
     """Every file that is not here yet, once all of them are known to be had and to fit the disk."""
     plan = [(repository, _absent(repository)) for repository in repositories]
     plan = [(repository, files) for repository, files in plan if files]
-    offers = [_offer(repository, file) for repository, files in plan for file in files]
+    offers = [ask(repository, file) for repository, files in plan for file in files]
     total = sum(offer.file.size or 0 for offer in offers)
-    _check_space(total)
+    _check_space(sum(still_to_come(offer) for offer in offers))
     done = 0
     for offer in offers:
+        if cut_short := open_repository(offer.repository.id).find(offer.file.path):
+            cut_short.unlink()
         name = f"{offer.repository.id}/{offer.file.path}"
-        _fetch(offer, lambda here, name=name, done=done: on_progress(name, done + here, total) if on_progress else None)
+        fetch(offer, lambda here, name=name, done=done: on_progress(name, done + here, total) if on_progress else None)
         done += offer.file.size or 0
 
 
@@ -116,8 +112,8 @@ def verify(model_id: str, on_progress: OnProgress | None = None) -> list[str]:
                 on_progress(name, 0, file.size or 0)
             if found is None:
                 problems.append(f"{name} is missing")
-            elif file.sha256 and _sha256(found) != file.sha256:
-                problems.append(f"{name} differs from the published file")
+            elif file.sha256 and sha256_of(found) != file.sha256:
+                problems.append(f"{name} differs from the published file; delete {found}")
     return problems
 
 
@@ -132,7 +128,7 @@ def _verify_folder(folder: Path, on_progress: OnProgress | None) -> list[str]:
         digest = published.get("/".join(name.split("/")[-2:])) if "ckpts/" in name else None
         if not _is_whole(found):
             problems.append(f"{name} is cut short or damaged")
-        elif digest and _sha256(found) != digest:
+        elif digest and sha256_of(found) != digest:
             problems.append(f"{name} differs from the published file")
     return problems
 
@@ -205,7 +201,7 @@ def _repositories(model_id: str) -> tuple[Repository, ...]:
         return _pinned(model_id)
     repository = Repository(model_id, pinned_revision(model_id), (RemoteFile(CONFIGURATIONS[0]),), "as its card says")
     if open_repository(model_id).find(CONFIGURATIONS[0]) is None:
-        _fetch(_offer(repository, repository.files[0]), lambda _: None)
+        fetch(ask(repository, repository.files[0]), lambda _: None)
     return _read_repositories(open_repository(model_id))
 
 
@@ -250,93 +246,10 @@ def _owner(stem: str, repository: str) -> tuple[str, str]:
 
 
 def _absent(repository: Repository) -> list[RemoteFile]:
+    """Files that are not here, or not with their size."""
     source = open_repository(repository.id)
-    return [file for file in repository.files if source.find(file.path) is None]
-
-
-@dataclass(frozen=True)
-class _Offer:
-    """A file that the Hub says it would give: with size and digest where the catalogue has none, and where its bytes are."""
-
-    repository: Repository
-    file: RemoteFile
-    etag: str
-    location: str
-
-
-def _offer(repository: Repository, file: RemoteFile) -> _Offer:
-    """Ask for the file's header: that it exists, may be had, and its size."""
-    from huggingface_hub import get_hf_file_metadata, hf_hub_url
-
-    with explained(repository, file.path):
-        metadata = get_hf_file_metadata(hf_hub_url(repository.id, file.path, revision=repository.revision))
-    digest = metadata.etag if len(metadata.etag or "") == 64 else None  # large files carry their sha256
-    known = replace(file, size=file.size or metadata.size, sha256=file.sha256 or digest)
-    return _Offer(repository, known, metadata.etag or "", metadata.location)
-
-
-def _fetch(offer: _Offer, on_bytes: Callable[[int], None]) -> None:
-    """Bring one file into the cache of `huggingface_hub`; files with a digest by way of `_transfer`."""
-    from huggingface_hub import constants, hf_hub_download
-    from huggingface_hub.file_download import repo_folder_name
-
-    repository, file = offer.repository, offer.file
-    with explained(repository, file.path):
-        if file.sha256 and offer.etag:
-            folder = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repository.id, repo_type="model") / "blobs"
-            _transfer(offer, folder / offer.etag, on_bytes)
-        hf_hub_download(repository.id, file.path, revision=repository.revision)
-
-
-def _transfer(offer: _Offer, target: Path, on_bytes: Callable[[int], None]) -> None:
-    """The bytes of a file to `target`, continuing what an earlier try left beside it, and only if the digest is right."""
-    if target.exists():
-        return
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(target.name + ".part")
-    for attempt in range(ATTEMPTS):
-        try:
-            _append(offer, part, on_bytes)
-            break
-        except (urllib.error.URLError, ConnectionError, TimeoutError, EOFError):
-            if attempt + 1 == ATTEMPTS:
-                raise
-    if _sha256(part) != offer.file.sha256:
-        part.unlink()
-        raise GenesisError(
-            ErrorCode.BAD_MODEL,
-            f"{offer.repository.id}/{offer.file.path} arrived with another sha256 than {offer.file.sha256[:12]}...",
-            "It was deleted; download again, and if it happens twice distrust the network in between.",
-            Remedy.DOWNLOAD_WEIGHTS,
-        )
-    part.replace(target)
-
-
-def _append(offer: _Offer, part: Path, on_bytes: Callable[[int], None]) -> None:
-    """One try: ask for the rest of the file and append it."""
-    from huggingface_hub import hf_hub_url
-    from huggingface_hub.utils import build_hf_headers
-
-    own = hf_hub_url(offer.repository.id, offer.file.path, revision=offer.repository.revision)
-    # a storage server elsewhere has its permission in the address and refuses a second one
-    headers = build_hf_headers() if offer.location == own else {}
-    here = part.stat().st_size if part.exists() else 0
-    if here == offer.file.size:
-        return
-    here = here if here < (offer.file.size or 0) else 0
-    request = urllib.request.Request(offer.location, headers={**headers, "Range": f"bytes={here}-"})
-    with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
-        if answer.status != 206:  # it sends the file from its beginning
-            here = 0
-        with part.open("r+b" if part.exists() else "wb") as file:
-            file.truncate(here)
-            file.seek(here)
-            while chunk := answer.read(CHUNK):
-                file.write(chunk)
-                here += len(chunk)
-                on_bytes(here)
-    if here != offer.file.size:
-        raise EOFError(f"the connection ended after {here} of {offer.file.size} bytes")
+    found = ((file, source.find(file.path)) for file in repository.files)
+    return [file for file, here in found if here is None or file.size not in (None, here.stat().st_size)]
 
 
 def _check_space(needed: int) -> None:
@@ -352,11 +265,3 @@ def _check_space(needed: int) -> None:
             f"The download needs {needed / 1e9:.1f} GB, but {folder} has {free / 1e9:.1f} GB free.",
             "Free some space, or set HF_HOME to a larger disk.",
         )
-
-
-def _sha256(file: Path) -> str:
-    digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        while chunk := stream.read(CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()

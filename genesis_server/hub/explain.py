@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.client import HTTPException
 from typing import Any
 
 from genesis_server.hub.catalog import Repository
@@ -39,10 +40,16 @@ def explained(repository: Repository, path: str) -> Iterator[None]:
         if getattr(error.response, "status_code", 0) in (401, 403):
             raise _gated(repository) from error
         raise _offline(what, error) from error
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, HTTPException) as error:
         if getattr(error, "errno", None) == errno.ENOSPC:
             raise GenesisError(
                 ErrorCode.DISK_FULL, f"The disk filled up while downloading {what}.", "Free some space; it continues there."
+            ) from error
+        if isinstance(error, PermissionError) or getattr(error, "errno", None) == errno.EROFS:
+            raise GenesisError(
+                ErrorCode.NO_PERMISSION,
+                f"{error.filename or 'The download folder'} may not be written, so {what} cannot be kept.",
+                "Make it yours, or set HF_HOME to a folder that is.",
             ) from error
         raise _offline(what, error) from error
     except Exception as error:

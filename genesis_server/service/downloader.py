@@ -44,7 +44,7 @@ class Downloader:
         download(request.model, meter.received)
         problems = verify(request.model, meter.compared)
         if problems:
-            raise GenesisError(ErrorCode.BAD_MODEL, f"{problems[0]}.", "Download it again; the good files are kept.")
+            raise GenesisError(ErrorCode.BAD_MODEL, f"{problems[0]}.", "Then download it again; the good files are kept.")
         on_event(Event(EventKind.STAGE_FINISHED, DOWNLOAD_STAGE, 1.0, seconds=round(meter.seconds, 2)))
 
     def answer(self, request: Request) -> Answer:

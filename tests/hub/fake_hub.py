@@ -4,7 +4,9 @@
     python fake_hub.py FOLDER MODE
 
 MODE: `plain`; `gated` (401 for everything); `corrupt` (weights differ from their digest); `broken` (the first transfer of a
-weight file stops halfway); `slow` (64 KiB every 20 ms). Prints its port, then one line per request.
+weight file stops halfway); `flaky` (so does every transfer, a seventh of the file later); `moved` (weights are at an address of
+a storage server, the first of which has expired); `slow` (64 KiB every 20 ms). Prints its port,
+then one line per request.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from pathlib import Path
 COMMIT = "c" * 40
 FOLDER, MODE = Path(sys.argv[1]), sys.argv[2]
 BROKEN: set[str] = set()
+ADDRESSES: list[str] = []
 
 
 class Hub(BaseHTTPRequestHandler):
@@ -46,6 +49,10 @@ class Hub(BaseHTTPRequestHandler):
     def answer(self, body: bool) -> None:
         if MODE == "gated":
             return self.refuse(401, "GatedRepo")
+        if self.path.startswith("/storage/"):
+            if self.path.startswith("/storage/0/"):
+                return self.refuse(403, "Expired")
+            self.path = self.path.removeprefix("/storage/").partition("/")[2]
         repository, found, rest = self.path.lstrip("/").partition("/resolve/")
         path = FOLDER / rest.partition("/")[2]
         if repository != "acme/tiny" or not found:
@@ -61,6 +68,15 @@ class Hub(BaseHTTPRequestHandler):
         if wanted.startswith("bytes="):
             start = int(wanted.removeprefix("bytes=").split("-")[0])
         self.tell()
+        if MODE == "moved" and path.suffix == ".safetensors" and not body:
+            ADDRESSES.append(f"/storage/{len(ADDRESSES)}/{self.path}")
+            self.send_response(302)
+            self.send_header("X-Repo-Commit", COMMIT)
+            self.send_header("X-Linked-Etag", f'"{digest}"')
+            self.send_header("X-Linked-Size", str(len(data)))
+            self.send_header("Location", f"http://localhost:{self.server.server_port}{ADDRESSES[-1]}")
+            self.send_header("Content-Length", "0")
+            return self.end_headers()
         self.send_response(206 if start else 200)
         self.send_header("X-Repo-Commit", COMMIT)
         self.send_header("ETag", f'"{digest}"')
@@ -74,6 +90,10 @@ class Hub(BaseHTTPRequestHandler):
         if MODE == "broken" and path.suffix == ".safetensors" and path.name not in BROKEN:
             BROKEN.add(path.name)
             self.wfile.write(data[start : start + len(data) // 2])
+            self.close_connection = True
+            return None
+        if MODE == "flaky" and path.suffix == ".safetensors":
+            self.wfile.write(data[start : start + len(data) // 7])
             self.close_connection = True
             return None
         if MODE == "slow":

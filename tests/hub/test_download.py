@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,8 +19,9 @@ WEIGHTS = bytes(range(256)) * 4096  # 1 MiB
 
 CALL = """
 import json, sys
-from genesis_server.hub import download as hub
+from genesis_server.hub import download as hub, fetch
 from genesis_server.protocol.errors import GenesisError
+fetch.WAIT = 0.01
 try:
     result = getattr(hub, sys.argv[1])(*json.loads(sys.argv[2]))
     print(json.dumps({"result": result if isinstance(result, list) else str(result)}, default=str))
@@ -118,6 +120,53 @@ def test_a_download_whose_process_ended_continues_in_the_next(repository: Path, 
     assert (Path(folder) / "ckpts/dec.safetensors").read_bytes() == WEIGHTS
     assert "GET /acme/tiny/resolve/main/ckpts/dec.safetensors bytes=1000-" in asked
     assert not list(blobs.glob("*.part"))
+
+
+def test_a_connection_that_breaks_again_and_again_gets_there(repository: Path, tmp_path: Path) -> None:
+    with hub(repository, "flaky") as (endpoint, requests):  # more often than a try is repeated that brings nothing
+        folder = call(tmp_path, endpoint, "download_checkpoint", "acme/tiny/ckpts/dec")["result"]
+        asked = requests()
+    assert Path(f"{folder}.safetensors").read_bytes() == WEIGHTS
+    assert asked.count("GET /acme/tiny/resolve/main/ckpts/dec.safetensors") > 7
+
+
+def test_an_address_that_has_expired_is_asked_for_again(repository: Path, tmp_path: Path) -> None:
+    with hub(repository, "moved") as (endpoint, requests):
+        stem = call(tmp_path, endpoint, "download_checkpoint", "acme/tiny/ckpts/dec")["result"]
+        asked = requests()
+    assert Path(f"{stem}.safetensors").read_bytes() == WEIGHTS
+    assert "GET /storage/0/" in asked and asked.count("GET /acme/tiny/resolve/main/ckpts/dec.safetensors") == 1
+
+
+@pytest.mark.parametrize("damage", ["cut short", "other bytes"])
+def test_a_damaged_file_that_was_deleted_is_not_taken_from_behind_its_link(
+    repository: Path, tmp_path: Path, damage: str
+) -> None:
+    with hub(repository, "plain") as (endpoint, _):
+        stem = Path(call(tmp_path, endpoint, "download_checkpoint", "acme/tiny/ckpts/dec")["result"])
+        weights = stem.with_suffix(".safetensors")
+        weights.resolve().write_bytes(WEIGHTS[:100] if damage == "cut short" else WEIGHTS[::-1])
+        weights.unlink()
+        call(tmp_path, endpoint, "download_checkpoint", "acme/tiny/ckpts/dec")
+    assert weights.read_bytes() == WEIGHTS
+
+
+def test_two_downloads_at_once_do_not_spoil_each_other(repository: Path, tmp_path: Path) -> None:
+    (repository / "ckpts/dec.safetensors").write_bytes(WEIGHTS * 4)
+    with hub(repository, "slow") as (endpoint, requests), ThreadPoolExecutor(2) as pool:
+        tasks = [pool.submit(call, tmp_path, endpoint, "download_checkpoint", "acme/tiny/ckpts/dec") for _ in range(2)]
+        stems = {task.result()["result"] for task in tasks}
+        asked = requests()
+    assert Path(f"{stems.pop()}.safetensors").read_bytes() == WEIGHTS * 4 and not stems
+    assert asked.count("GET /acme/tiny/resolve/main/ckpts/dec.safetensors") == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() == 0, reason="everything may be written")
+def test_a_cache_that_may_not_be_written_is_said_so(repository: Path, tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir(mode=0o500)
+    with hub(repository, "plain") as (endpoint, _):
+        error = call(tmp_path, endpoint, "download", "acme/tiny")
+    assert error["code"] == "no_permission" and str(tmp_path / "home") in error["message"]
 
 
 def test_weights_with_another_digest_are_refused_and_deleted(repository: Path, tmp_path: Path) -> None:

@@ -8,7 +8,9 @@ from types import SimpleNamespace
 import pytest
 
 from genesis_server.hub import download
-from genesis_server.hub.catalog import CATALOG, TRELLIS
+from genesis_server.hub.catalog import CATALOG, TRELLIS, RemoteFile
+from genesis_server.hub.explain import explained
+from genesis_server.hub.fetch import Offer, still_to_come
 from genesis_server.hub.locate import find_checkpoint, find_folder, open_source
 from genesis_server.protocol.errors import ErrorCode, GenesisError
 
@@ -91,7 +93,12 @@ def test_status_counts_what_is_missing_without_asking_the_network(cache: Path) -
     )
     assert state.gated == ("facebook/dinov3-vitl16-pretrain-lvd1689m",)
     repository = CATALOG[TRELLIS][1]
-    write_pair(cached(cache, repository.id, repository.revision) / "ckpts" / "ss_dec_conv3d_16l8_fp16")
+    stem = cached(cache, repository.id, repository.revision) / "ckpts" / "ss_dec_conv3d_16l8_fp16"
+    write_pair(stem)
+    weights, wanted = Path(f"{stem}.safetensors"), f"{repository.id}/ckpts/{stem.name}.safetensors"
+    assert wanted in download.status((TRELLIS,))[0].missing, "it is not whole"
+    with weights.open("r+b") as file:
+        file.truncate(repository.files[1].size)  # a hole; nothing is written
     partly = download.status((TRELLIS,))[0]
     assert partly.state == "incomplete" and not any("ss_dec" in name for name in partly.missing)
 
@@ -106,7 +113,7 @@ def test_verify_names_missing_and_wrong_files(cache: Path) -> None:
     repository = CATALOG[TRELLIS][1]
     write_pair(cached(cache, repository.id, repository.revision) / "ckpts" / "ss_dec_conv3d_16l8_fp16")
     problems = download.verify(TRELLIS)
-    assert any("ss_dec" in line and "differs" in line for line in problems)
+    assert any("ss_dec" in line and "differs" in line and f"delete {cache}" in line for line in problems)
     assert any("ss_flow" in line and "missing" in line for line in problems)
 
 
@@ -115,3 +122,20 @@ def test_too_small_a_disk_is_said_before_the_download(cache: Path, monkeypatch: 
     with pytest.raises(GenesisError, match="needs 16.0 GB") as caught:
         download._check_space(16 * 10**9)
     assert caught.value.code == ErrorCode.DISK_FULL and "HF_HOME" in caught.value.remedy
+
+
+def test_half_a_file_that_is_here_needs_only_the_other_half_of_the_disk(cache: Path) -> None:
+    repository = CATALOG[TRELLIS][1]
+    offer = Offer(repository, RemoteFile("a", 1000, "0" * 64), "0" * 64, "")
+    assert still_to_come(offer) == 1000
+    offer.blob.parent.mkdir(parents=True)
+    offer.blob.with_name(offer.blob.name + ".part").write_bytes(bytes(400))
+    assert still_to_come(offer) == 600
+    offer.blob.write_bytes(bytes(1000))
+    assert still_to_come(offer) == 0
+
+
+def test_a_folder_that_may_not_be_written_is_no_matter_of_the_network(cache: Path) -> None:
+    with pytest.raises(GenesisError, match="hub/blobs may not be written") as caught, explained(CATALOG[TRELLIS][1], "a"):
+        raise PermissionError(13, "Permission denied", "hub/blobs")
+    assert caught.value.code == ErrorCode.NO_PERMISSION and "HF_HOME" in caught.value.remedy
