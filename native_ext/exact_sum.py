@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 _BITS = 62
+_PIECE = 1 << 22  # rows that are turned into integers at a time, in three times their memory
 
 
 def exact_sum(index: Tensor, values: Tensor, count: int) -> Tensor:
@@ -29,9 +30,11 @@ def exact_sum(index: Tensor, values: Tensor, count: int) -> Tensor:
     total = torch.zeros((count, *values.shape[1:]), dtype=torch.int64, device=values.device)
     if values.numel() == 0:
         return total.double()
-    largest = float(values.abs().amax())
+    largest = max(abs(float(end)) for end in values.aminmax())
     if largest == 0:
         return total.double()
     shift = _BITS - math.ceil(math.log2(largest)) - math.ceil(math.log2(len(values) + 1))
-    scaled = torch.round(torch.ldexp(values.double(), torch.tensor(shift, device=values.device))).long()
-    return torch.ldexp(total.index_add_(0, index, scaled).double(), torch.tensor(-shift, device=values.device))
+    factor = torch.tensor(shift, device=values.device)
+    for rows, part in zip(index.split(_PIECE), values.split(_PIECE), strict=True):
+        total.index_add_(0, rows, torch.round(torch.ldexp(part.double(), factor)).long())
+    return torch.ldexp(total.double(), -factor)

@@ -9,6 +9,8 @@ its signed volume, an open one the side from which more rays escape, or by its v
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -24,11 +26,12 @@ from genesis_server.mesh.connectivity import (
 from genesis_server.mesh.mesh import Mesh
 from genesis_server.mesh.normals import face_crosses
 from native_ext.escape_rays import escape_votes
-from native_ext.segment_sum import sum_by_row
+from native_ext.segment_sum import run_starts, segment_sum, sum_by_row
 
 _SAMPLES = 3000  # points from which rays start; patches of a few thousandths of the area still get several
 _RAYS = 12
 _DECIDED = 0.04  # share of all rays by which one side must win; less is a sheet seen from both sides, or a hidden patch
+_PIECE = 1 << 20  # faces whose corners are looked at together
 _LIFT = 1e-4  # of the mesh's extent, where rays start
 
 
@@ -177,9 +180,17 @@ def _signed_volumes(mesh: Mesh, patch: Tensor, patches: int, crosses: Tensor, ar
 
     `sum det(a - m, b - m, c - m) = sum det(a, b, c) - m . sum (b - a) x (c - a)`.
     """
-    a, b, c = mesh.vertices.double()[mesh.faces.long()].unbind(1)
-    centres = (a + b + c) / 3 * area[:, None]
-    volume = (a * torch.linalg.cross(b, c)) @ a.new_ones(3)
-    total = sum_by_row(patch, torch.cat([volume[:, None], crosses, centres, area[:, None]], 1), patches)
-    middle = total[:, 4:7] / total[:, 7:].clamp(min=1e-300)
-    return total[:, 0] - (middle * total[:, 1:4]).sum(1)
+    order, start = torch.sort(patch, stable=True).indices, run_starts(patch, patches)
+
+    def total(values: Tensor) -> Tensor:
+        return segment_sum(values[order], start)
+
+    def of_faces(value: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Tensor:
+        """In pieces: all corners of thirteen million faces would take a gigabyte in double precision."""
+        pieces = (mesh.vertices[part.long()].double().unbind(1) for part in mesh.faces.split(_PIECE))
+        return torch.cat([value(a, b, c) for a, b, c in pieces])
+
+    volume = total(of_faces(lambda a, b, c: (a * torch.linalg.cross(b, c)) @ a.new_ones(3))[:, None])[:, 0]
+    centre = total(of_faces(lambda a, b, c: (a + b + c) / 3).mul_(area[:, None]))
+    middle = centre / total(area[:, None]).clamp(min=1e-300)
+    return volume - (middle * total(crosses)).sum(1)

@@ -86,14 +86,15 @@ def bake_voxels(
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
 
     def meshed(device: str) -> tuple[int, bool, Mesh, Mesh | None]:
-        here = _moved(voxels, device)
+        here = _moved(dataclasses.replace(voxels, attributes=None), device)  # what is not needed leaves room for what is
         raw = extract_mesh(here)
         progress.check()
         enclosed = enclosed_surface(here)
         progress.check()
+        del here
         detailed = enclosed or raw
         finished = None if levels else _finished(detailed, settings, voxels.resolution, enclosed is not None, progress)
-        return len(raw.faces), enclosed is not None, detailed, finished
+        return len(raw.faces), enclosed is not None, Mesh(detailed.vertices, detailed.faces), finished
 
     def textured(device: str) -> Baked:
         here, surface = _moved(voxels, device), _mesh_moved(detailed, device)
