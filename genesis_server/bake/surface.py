@@ -88,6 +88,6 @@ def unsigned_vertex_normals(mesh: Mesh) -> Tensor:
     towards = torch.cat([crosses, crosses.new_zeros(1, 3)])[first]
     spread = crosses.repeat_interleave(3, 0)
     for _ in range(_ALIGNING_ROUNDS):
-        spread *= torch.where((spread * towards[corner]).sum(1, keepdim=True) < 0, -1.0, 1.0)
+        spread *= torch.where(towards[corner].mul_(spread).sum(1, keepdim=True) < 0, -1.0, 1.0)
         towards = exact_sum(corner, spread, count).float()
     return normalize(towards, dim=1, eps=1e-30)

@@ -27,7 +27,7 @@ BUDGET_VARIABLE = "GENESIS_VRAM_BUDGET"
 MARGIN = 600 << 20  # of free memory that is left to others: the desktop, the driver, what Blender draws with
 OVERHEAD = 250 << 20  # workspaces of matrix and attention libraries, fragments
 CELLS_PER_SQUARE = 7.0  # cells of a surface on a grid of side g, over g * g; 5.9 and 6.0 were measured, a fern has more
-BAKE_BYTES_PER_VOXEL = 770  # of mesh and bake; 4.15 and 5.15 GB were measured for 6.72M voxels
+BAKE_BYTES_PER_VOXEL = 600  # of mesh and bake, whichever needs more
 VOXELS_PER_CELL = 257.0  # of four subdivisions, measured
 OUT_OF_MEMORY_NOTE = "The GPU's memory ran out; going on with less of it, more slowly."
 _UNITS = {"": 1e9, "GB": 1e9, "G": 1e9, "GIB": 2**30, "MB": 1e6, "M": 1e6, "MIB": 2**20}
@@ -261,7 +261,7 @@ def _flow_weights(network: Network, rung: Rung) -> int:
 
 def _flow_work(args: Mapping[str, Any], rung: Rung, work: Work) -> int:
     c, hidden, blocks = _widths(args)
-    rows = work.tokens * work.passes
+    rows = work.tokens * (work.passes if rung.keep_context else 1)  # both passes go together only with a context that is kept
     # the MLP's hidden values and eight streams: old and new, branches, norms, output (41 KB a token; measured 36 to 41); two
     # more that both passes of guidance share. Angles are float32 of D values
     values = 2 * ((10 if rung.keep_context and work.passes == 1 else 8) * c + hidden) + 4 * 128

@@ -6,8 +6,8 @@ does it, under the budget as a user sets it, which is also made the cap of torch
 a real object gives it, the occupied cells, the subdivisions and the surface are those of the bumpy asset, put in where the
 networks' own would come out. Everything is computed nevertheless. The voxels go to the bake in memory: their file's compression
 would take longer than the networks. The table shows the time, its ratio to the run without a budget, what was predicted before
-the run and what was used at most, and the same for every network; a first run of one step a stage has brought the weights and
-compiled the kernels. `--tiny` runs all of it on small networks and on any device, to try the script itself.
+the run and what was used at most, and the same for every network; a first run of one step a stage has compiled the
+kernels. `--tiny` runs all of it on small networks and on any device, to try the script itself.
 """
 
 from __future__ import annotations
@@ -74,16 +74,15 @@ class Known:
 
 
 def known_object(wanted: int, device: torch.device, coarse: int) -> Known:
-    """The bumpy asset at the largest resolution up to `wanted` that the token limit allows."""
-    while True:
-        voxels = bumpy_voxels(wanted, device)
-        fine = Level(torch.nn.functional.pad(voxels.coords, (1, 0)))
-        level = Level(fine.coords)
+    """The bumpy asset at a resolution, as large as the token limit allows."""
+    radius, level = 0.2, None
+    while level is None or len(level.coords) >= MAX_TOKENS:
+        if level is not None:
+            radius *= 0.995 * (MAX_TOKENS / len(level.coords)) ** 0.5
+        voxels = bumpy_voxels(wanted, device, radius)
+        fine = level = Level(torch.nn.functional.pad(voxels.coords, (1, 0)))
         for _ in range(UPS):
             level = coarsen(level)
-        if len(level.coords) < MAX_TOKENS:
-            break
-        wanted -= 8 * RATIO
     masks, order = subdivisions_between(Level(level.coords), fine, UPS)
     occupied = torch.zeros((coarse,) * 3, dtype=torch.bool, device=device)
     occupied[tuple((level.coords[:, 1:].long() * coarse * RATIO // wanted).unbind(1))] = True
@@ -193,23 +192,29 @@ class Watched(Model):
 
 
 class DeviceWatch:
-    """The most memory in use on the device, by whatever library; sampled."""
+    """The most memory in use on the device, by whatever library, and of this machine since it was started; sampled."""
 
     def __init__(self, device: torch.device) -> None:
-        self.most, self._end = 0, threading.Event()
+        self.most, self.host, self._end = 0, 0, threading.Event()
         self._thread = threading.Thread(target=self._look, args=(device,), daemon=True)
         if device.type == "cuda":
             self._thread.start()
 
     def _look(self, device: torch.device) -> None:
-        free, total = torch.cuda.mem_get_info(device)
+        before = _available()
         while not self._end.wait(0.01):
             free, total = torch.cuda.mem_get_info(device)
-            self.most = max(self.most, total - free)
+            self.most, self.host = max(self.most, total - free), max(self.host, before - _available())
 
-    def stop(self) -> int:
+    def stop(self) -> tuple[int, int]:
         self._end.set()
-        return self.most
+        return self.most, self.host
+
+
+def _available() -> int:
+    """Bytes of this machine's memory that are left; files in the page cache count as left."""
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    return 1024 * int(next(line for line in lines if line.startswith("MemAvailable")).split()[1])
 
 
 def run_row(kind: str, budget: float | None, options: argparse.Namespace, shared: Shared) -> dict[str, Any]:
@@ -229,6 +234,8 @@ def run_row(kind: str, budget: float | None, options: argparse.Namespace, shared
         "type": kind,
         "budget_gb": budget,
         "first_seconds": first["seconds"],
+        "first_host": first["host"],
+        "first_notes": first["notes"],
         **_run(model, kind, known, options.steps, device),
     }
 
@@ -264,6 +271,7 @@ def _run(model: Watched, kind: str, known: Known, steps: int, device: torch.devi
             traceback.print_exc()
             error = f"{type(problem).__name__}: {problem}"
     seconds = time.perf_counter() - start
+    on_device, on_host = watch.stop()
     return {
         "resolution": known.voxels.resolution,
         "tokens": len(known.latent),
@@ -271,7 +279,8 @@ def _run(model: Watched, kind: str, known: Known, steps: int, device: torch.devi
         "seconds": seconds,
         "predicted": predicted,
         "peak": max((use.get("peak", 0) for use in model.uses), default=0),
-        "device": watch.stop(),
+        "device": on_device,
+        "host": on_host,
         "stages": stages,
         "uses": model.uses,
         "notes": notes,
@@ -288,11 +297,12 @@ def print_row(row: dict[str, Any], unlimited: float | None) -> None:
         ratio += f" (aim {aim})"
     print(
         f"{name:24} {row['seconds']:7.1f} s  {ratio}  {row['tokens']} tokens, {row['voxels']} voxels"
-        f"  networks {row['peak'] / 1e9:.2f} GB, predicted {row['predicted'] / 1e9:.2f}; device {row['device'] / 1e9:.2f} GB",
+        f"  networks {row['peak'] / 1e9:.2f} GB, predicted {row['predicted'] / 1e9:.2f}; device {row['device'] / 1e9:.2f} GB,"
+        f" host {max(row['host'], row['first_host']) / 1e9:.1f} GB more",
         flush=True,
     )
     words = [f"{k} {v['seconds']:.1f} s {v.get('peak', 0) / 1e9:.2f} GB" for k, v in row["stages"].items()]
-    print(f"   before it, one step a stage with the loading of all weights: {row['first_seconds']:.1f} s", flush=True)
+    print(f"   before it, one step a stage, with compiling: {row['first_seconds']:.1f} s", *row["first_notes"], flush=True)
     print("   stages:", "  ".join(words), flush=True)
     for use in row["uses"]:
         if "predicted" in use:

@@ -107,6 +107,19 @@ def test_the_peak_is_predicted_within_15_percent_of_what_was_measured(
     assert abs(predicted / (peaks[index] * GB) - 1) < 0.15
 
 
+@pytest.mark.parametrize(
+    ("role", "work", "measured"),  # GB on an H200, matrices streamed block by block
+    [
+        ("sparse_structure_flow_model", Work(4096, 1029, 2), 0.80),
+        ("shape_slat_flow_model_512", Work(6582, 1029, 2), 0.92),
+        ("shape_slat_flow_model_1024", Work(26329, 4101), 1.88),
+        ("tex_slat_flow_model_1024", Work(26329, 4101), 1.85),
+    ],
+)
+def test_small_peaks_are_predicted_too_high_by_a_fifth_of_a_gigabyte_at_most(role: str, work: Work, measured: float) -> None:
+    assert 0 <= MemoryPlan(PUBLISHED, None).predict(role, LADDER[4], work) / GB - measured < 0.2
+
+
 def test_texturing_a_mesh_is_planned_too() -> None:
     encoder = {"model_channels": [64, 128, 256, 512, 1024], "down_block_type": ["SparseResBlockS2C3d"] * 4}
     for budget in (24, 8, 6, 4):
