@@ -23,6 +23,7 @@ import torch
 import warp as wp
 from torch import Tensor
 
+from native_ext.mesh_sides import fans_of
 from native_ext.wedge_rings import FORKED, SLIDES, WedgeMesh, corner_at, faces_with, faces_with_wedges, link_is_kept, wedge_at
 
 wp.config.log_level = wp.LOG_ERROR
@@ -306,14 +307,11 @@ def _collapse(
 
 def view_of(mesh: Wedges) -> WedgeMesh:
     """The mesh as kernels see it, with the faces around its points; within the scope of its device."""
-    corner_point = mesh.point[mesh.faces.long()].reshape(-1).long()
-    around = (torch.sort(corner_point, stable=True).indices // 3).int()
-    start = torch.zeros(len(mesh.positions) + 1, dtype=torch.int32, device=corner_point.device)
-    start[1:] = torch.cumsum(torch.bincount(corner_point, minlength=len(mesh.positions)), 0)
+    fans = fans_of(mesh.point[mesh.faces.long()], len(mesh.positions))
     w, m = wp.from_torch, WedgeMesh()
     m.positions, m.home, m.uvs = w(mesh.positions, wp.vec3), w(mesh.home, wp.vec3), w(mesh.uvs, wp.vec2)
     m.point, m.faces, m.quadrics, m.drift = w(mesh.point), w(mesh.faces), w(mesh.quadrics), w(mesh.drift)
-    m.start, m.around = w(start), w(around)
+    m.start, m.around = w(fans.start), w(fans.side // 3)
     return m
 
 
