@@ -202,23 +202,73 @@ def _count_cover(corners: wp.array2d(dtype=wp.vec2), count: wp.array2d(dtype=int
                 wp.atomic_add(count, row, col, 1)
 
 
+@wp.func
+def _downward(a: wp.vec2, b: wp.vec2, c: wp.vec2):
+    """The corners of a triangle, uppermost first."""
+    upper = a
+    middle = b
+    lower = c
+    if middle[1] < upper[1]:
+        upper = b
+        middle = a
+    if lower[1] < middle[1]:
+        lower = middle
+        middle = c
+        if middle[1] < upper[1]:
+            middle = upper
+            upper = c
+    return upper, middle, lower
+
+
+@wp.func
+def _crossing(upper: wp.vec2, lower: wp.vec2, y: float) -> float:
+    """Where an edge is at height y: the same for both of its faces."""
+    return upper[0] + (y - upper[1]) * (lower[0] - upper[0]) / (lower[1] - upper[1])
+
+
+@wp.func
+def _columns(upper: wp.vec2, middle: wp.vec2, lower: wp.vec2, row: int, width: int) -> wp.vec2i:
+    """First column and the one after the last whose centres in a row lie in a triangle; only for rows whose centres it has:
+    those from its uppermost corner up to, but without, its lowest one."""
+    y = float(row) + 0.5
+    one = _crossing(upper, lower, y)
+    two = float(0.0)
+    if y < middle[1]:
+        two = _crossing(upper, middle, y)
+    else:
+        two = _crossing(middle, lower, y)
+    return wp.vec2i(
+        _first(wp.min(one, two) + _STRICT, width),
+        _first(wp.max(one, two) - _STRICT, width),
+    )
+
+
+@wp.kernel
+def _add_spans(corners: wp.array2d(dtype=wp.vec2), steps: wp.array2d(dtype=int)):
+    f = wp.tid()
+    upper, middle, lower = _downward(corners[f, 0], corners[f, 1], corners[f, 2])
+    for row in range(_first(upper[1], steps.shape[0]), _first(lower[1], steps.shape[0])):
+        span = _columns(upper, middle, lower, row, steps.shape[1] - 1)
+        if span[0] < span[1]:
+            wp.atomic_add(steps, row, span[0], 1)
+            wp.atomic_add(steps, row, span[1], -1)
+
+
 @wp.kernel
 def _mark_covered(
     corners: wp.array2d(dtype=wp.vec2),
     count: wp.array2d(dtype=int),
+    crowded: wp.array(dtype=wp.bool),
     owner: wp.array2d(dtype=int),
     covered: wp.array(dtype=wp.bool),
 ):
     f = wp.tid()
-    a = corners[f, 0]
-    b = corners[f, 1]
-    c = corners[f, 2]
-    low = wp.min(wp.min(a, b), c)
-    high = wp.max(wp.max(a, b), c)
-    for row in range(_first(low[1], count.shape[0]), _last(high[1], count.shape[0])):
-        for col in range(_first(low[0], count.shape[1]), _last(high[0], count.shape[1])):
-            if count[row, col] > 1:
-                if _inside(a, b, c, wp.vec2(float(col) + 0.5, float(row) + 0.5), _STRICT):
+    upper, middle, lower = _downward(corners[f, 0], corners[f, 1], corners[f, 2])
+    for row in range(_first(upper[1], count.shape[0]), _first(lower[1], count.shape[0])):
+        if crowded[row]:
+            span = _columns(upper, middle, lower, row, count.shape[1] - 1)
+            for col in range(span[0], span[1]):
+                if count[row, col] > 1:
                     covered[f] = True
                     wp.atomic_min(owner, row, col, f)
 
@@ -231,13 +281,10 @@ def _mark_first(
     first: wp.array(dtype=wp.bool),
 ):
     f = int(faces[wp.tid()])
-    a = corners[f, 0]
-    b = corners[f, 1]
-    c = corners[f, 2]
-    low = wp.min(wp.min(a, b), c)
-    high = wp.max(wp.max(a, b), c)
-    for row in range(_first(low[1], owner.shape[0]), _last(high[1], owner.shape[0])):
-        for col in range(_first(low[0], owner.shape[1]), _last(high[0], owner.shape[1])):
+    upper, middle, lower = _downward(corners[f, 0], corners[f, 1], corners[f, 2])
+    for row in range(_first(upper[1], owner.shape[0]), _first(lower[1], owner.shape[0])):
+        span = _columns(upper, middle, lower, row, owner.shape[1] - 1)
+        for col in range(span[0], span[1]):
             if owner[row, col] == f:
                 first[f] = True
 
@@ -310,21 +357,28 @@ def overdraw(corners: Tensor, height: int, width: int) -> Tensor:
 def covered_faces(corners: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
     """Which faces lie over each other, seen at the texel centres.
 
+    Faces are counted by where each of their rows begins and ends, many times faster than texel by texel.
+
     Args:
-        corners, height, width: as for `overdraw`.
+        corners, height, width: as for `overdraw`; faces that share an edge have its ends bit for bit.
 
     Returns:
         bool [F], faces that share a centre with another; bool [F], of those at each centre the one with the smallest number.
     """
-    count = overdraw(corners, height, width)
+    wp.init()
     covered, first = torch.zeros(2, len(corners), dtype=torch.bool, device=corners.device)
-    if not bool((count > 1).any()):
-        return covered, first
-    owner = torch.full((height, width), _NO_FACE, dtype=torch.int32, device=corners.device)
-    points, owner_wp = wp.from_torch(corners.contiguous().float(), dtype=wp.vec2), wp.from_torch(owner)
+    steps = torch.zeros((height, width + 1), dtype=torch.int32, device=corners.device)
+    points, steps_wp = wp.from_torch(corners.contiguous().float(), dtype=wp.vec2), wp.from_torch(steps)
     device = wp.device_from_torch(corners.device)
     with wp.ScopedStream(wp.stream_from_torch(corners.device) if corners.is_cuda else None):
-        inputs = [points, wp.from_torch(count), owner_wp, wp.from_torch(covered)]
+        wp.launch(_add_spans, dim=len(corners), inputs=[points, steps_wp], device=device)
+        count = torch.cumsum(steps, 1, dtype=torch.int32, out=steps)
+        crowded = count.amax(1) > 1
+        if not bool(crowded.any()):
+            return covered, first
+        owner = torch.full_like(count, _NO_FACE)
+        owner_wp = wp.from_torch(owner)
+        inputs = [points, steps_wp, wp.from_torch(crowded), owner_wp, wp.from_torch(covered)]
         wp.launch(_mark_covered, dim=len(corners), inputs=inputs, device=device)
         faces = covered.nonzero()[:, 0]
         inputs = [points, wp.from_torch(faces), owner_wp, wp.from_torch(first)]
