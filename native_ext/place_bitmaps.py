@@ -6,12 +6,14 @@ with the smallest `(y + height, x, turn)` is taken, bitmap by bitmap in the orde
 
 A bitmap is kept as runs `[first, last]` per row; the strip as jumps: a free cell holds the next filled column, a filled cell
 minus a column to its right up to which all is filled. A run that hits a filled stretch `[j, e)` hits it at every x up to
-`e - first`, so the search leaps over whole charts. One thread tests all x of one (y, turn), and an integer minimum decides: the
-same result on every device. Most rows have no gap for a bitmap's longest run, which one look at the row's widest gap tells.
+`e - first`, so the search leaps over whole charts; rows far apart are looked at one after the other, as they tell most.
+One thread tests all x of one (y, turn), and an integer minimum decides: the same result on every device. Most rows have no gap
+for a bitmap's longest run, which one look at the row's widest gap tells.
 """
 
 from __future__ import annotations
 
+import math
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,6 +28,7 @@ wp.set_module_options({"enable_backward": False})
 _NOWHERE = 2**63 - 1
 _TURNS = 4
 _WORKERS = os.cpu_count() or 1
+_APART = 32  # cells after every row: rows a power of two apart would share few lines of the cache
 _TURNS_WIDE = wp.constant(wp.int64(_TURNS))
 
 
@@ -125,12 +128,13 @@ def _find_longest(
 
 @wp.kernel
 def _find_place(
-    jumps: wp.array3d(dtype=int),
+    jumps: wp.array3d(dtype=wp.int16),
     boxes: wp.array(dtype=wp.vec4i),
     first_row: wp.array(dtype=int),
     run_start: wp.array(dtype=int),
     runs: wp.array(dtype=wp.vec2i),
     longest: wp.array(dtype=wp.vec2i),
+    strides: wp.array(dtype=int),
     order: wp.array2d(dtype=int),
     turn_of_order: int,
     gap: wp.array2d(dtype=int),
@@ -154,14 +158,15 @@ def _find_place(
     base = first_row[bitmap * _TURNS + turn]
     x = wp.int32(0)
     row = wp.int32(widest[0])
-    clear = wp.int32(0)  # rows in a row (cyclic) without a hit
+    stride = strides[size[1]]
+    clear = wp.int32(0)  # rows one after the other without a hit
     while clear < size[1] and x + size[0] <= width:
         hit = wp.bool(False)
         for run in range(run_start[base + row], run_start[base + row + 1]):
             first = runs[run][0]
-            jump = jumps[t, y + row, x + first]
+            jump = int(jumps[t, y + row, x + first])
             if jump >= 0 and jump <= x + runs[run][1]:
-                jump = jumps[t, y + row, jump]
+                jump = int(jumps[t, y + row, jump])
             if jump < 0:
                 x = -jump - first
                 hit = True
@@ -171,9 +176,9 @@ def _find_place(
             clear = 0
         else:
             clear += 1
-            row += 1
-            if row == size[1]:
-                row = 0
+            row += stride
+            if row >= size[1]:
+                row -= size[1]
     if x + size[0] <= width:
         key = (wp.int64(y + size[1]) * wp.int64(width) + wp.int64(x)) * _TURNS_WIDE + wp.int64(turn)
         wp.atomic_min(best, t, bitmap, key)
@@ -181,7 +186,7 @@ def _find_place(
 
 @wp.kernel
 def _fill_place(
-    jumps: wp.array3d(dtype=int),
+    jumps: wp.array3d(dtype=wp.int16),
     boxes: wp.array(dtype=wp.vec4i),
     first_row: wp.array(dtype=int),
     run_start: wp.array(dtype=int),
@@ -211,20 +216,20 @@ def _fill_place(
         run = runs[run_start[line + 1] - 1 - back]
         end = x + run[1] + 1
         if end < width:
-            if jumps[t, y, end] < 0:
-                end = -jumps[t, y, end]
+            if int(jumps[t, y, end]) < 0:
+                end = -int(jumps[t, y, end])
         for col in range(x + run[0], x + run[1] + 1):
-            jumps[t, y, col] = -end
+            jumps[t, y, col] = wp.int16(-end)
         col = x + run[0] - 1
         while col >= 0:  # what is free up to the next filled stretch
-            if jumps[t, y, col] < 0:
+            if int(jumps[t, y, col]) < 0:
                 break
-            jumps[t, y, col] = x + run[0]
+            jumps[t, y, col] = wp.int16(x + run[0])
             col -= 1
     widest = wp.int32(0)
     col = wp.int32(0)
     while col < width:
-        jump = jumps[t, y, col]
+        jump = int(jumps[t, y, col])
         if jump < 0:
             col = -jump
         else:
@@ -287,7 +292,7 @@ def place_bitmaps(bitmaps: Bitmaps, orders: Tensor, width: int, height: int) -> 
     Args:
         bitmaps: to be placed.
         orders: int [T, B], their numbers in the orders in which they are placed.
-        width, height: of the strips; bitmaps that find no place leave `fits` false.
+        width, height: of the strips, below 2^15; bitmaps that find no place leave `fits` false.
 
     Returns:
         The placements, in the order of `bitmaps` and on their device.
@@ -302,7 +307,7 @@ def _place(bitmaps: Bitmaps, orders: Tensor, width: int, height: int) -> list[Pl
     tries, device = len(orders), bitmaps.boxes.device
     best = torch.full(orders.shape, _NOWHERE, dtype=torch.int64, device=device)
     used = torch.zeros(tries, dtype=torch.int32, device=device)
-    jumps = torch.full((tries, height, width), width, dtype=torch.int32, device=device)
+    jumps = torch.full((tries, height, width + _APART), width, dtype=torch.int16, device=device)[:, :, :width]
     gap = torch.full((tries, height), width, dtype=torch.int32, device=device)
     boxes, runs, longest = (
         wp.from_torch(part, dtype=kind)
@@ -311,11 +316,13 @@ def _place(bitmaps: Bitmaps, orders: Tensor, width: int, height: int) -> list[Pl
     shared = [wp.from_torch(jumps), boxes, wp.from_torch(bitmaps.first_row), wp.from_torch(bitmaps.run_start), runs]
     order_wp, last = wp.from_torch(orders.int().to(device)), [wp.from_torch(part) for part in (gap, used, best)]
     sides = torch.tensor(bitmaps.sides)[orders.cpu().long()].amax(0).tolist()
+    steps = torch.tensor([_stride(rows) for rows in range(max(bitmaps.sides) + 1)], dtype=torch.int32)
+    strides = wp.from_torch(steps.to(device))
     on = wp.device_from_torch(device)
     with wp.ScopedStream(_stream(device)):
         for place, side in enumerate(sides):
             rows = (tries, (height + 1) * _TURNS)
-            wp.launch(_find_place, rows, [*shared, longest, order_wp, place, *last], device=on)
+            wp.launch(_find_place, rows, [*shared, longest, strides, order_wp, place, *last], device=on)
             wp.launch(_fill_place, (tries, side), [*shared, order_wp, place, *last], device=on)
     key = torch.where(best != _NOWHERE, best, 0)
     turn = key % _TURNS
@@ -328,3 +335,11 @@ def _place(bitmaps: Bitmaps, orders: Tensor, width: int, height: int) -> list[Pl
 
 def _stream(device: torch.device) -> wp.Stream | None:
     return wp.stream_from_torch(device) if device.type == "cuda" else None
+
+
+def _stride(rows: int) -> int:
+    """Coprime to the number of rows and close to their golden section: steps of it come to all rows, soon to far ones."""
+    step = max(round(rows * 0.382), 1)
+    while math.gcd(step, rows) > 1:
+        step += 1
+    return step

@@ -232,11 +232,9 @@ def _columns(upper: wp.vec2, middle: wp.vec2, lower: wp.vec2, row: int, width: i
     those from its uppermost corner up to, but without, its lowest one."""
     y = float(row) + 0.5
     one = _crossing(upper, lower, y)
-    two = float(0.0)
+    two = _crossing(middle, lower, y)
     if y < middle[1]:
         two = _crossing(upper, middle, y)
-    else:
-        two = _crossing(middle, lower, y)
     return wp.vec2i(
         _first(wp.min(one, two) + _STRICT, width),
         _first(wp.max(one, two) - _STRICT, width),
