@@ -18,8 +18,8 @@ wp.config.log_level = wp.LOG_ERROR
 wp.set_module_options({"enable_backward": False})
 
 NO_DATA_WEIGHT = 1e-3  # below this sum of weights a value is unknown (docs/spec/geometry.md 18.8)
-_RING_LIMIT = 8  # cells searched around a point before every voxel is compared with it
-_PAIRS_AT_ONCE = 1 << 24
+_RING_LIMIT = 8  # cells searched around a point, one by one; farther away ...
+_BLOCK = 8  # ... cubes of this many cells per axis are
 _Eight_rows = wp.types.vector(length=8, dtype=wp.int32)
 _Eight_weights = wp.types.vector(length=8, dtype=wp.float32)
 _POINTS_AT_ONCE = 1 << 20  # bounds the temporaries of the differentiable sum
@@ -95,6 +95,7 @@ def nearest_voxel(
                 wp.from_torch(points, dtype=wp.vec3),
                 wp.from_torch(find.keys),
                 wp.from_torch(find.rows.int()),
+                wp.from_torch(_table(find)),
                 wp.vec3i(*find.sides.tolist()),
                 wp.from_torch(row),
             ],
@@ -102,10 +103,35 @@ def nearest_voxel(
         )
     row = row.long()
     far = torch.nonzero(row < 0)[:, 0]
-    centres = coords.float() + 0.5
-    for part in far.split(max(1, _PAIRS_AT_ONCE // len(coords))):
-        row[part] = torch.cdist(points[part], centres, compute_mode="donot_use_mm_for_euclid_dist").argmin(1)
+    if len(far):
+        row[far] = _nearest_far(coords, find, points[far])
     return row
+
+
+def _nearest_far(coords: Tensor, find: VoxelLookup, points: Tensor) -> Tensor:
+    """The same for points that may be anywhere, by blocks of voxels."""
+    blocks, sides = coords.long() // _BLOCK, tuple((side + _BLOCK - 1) // _BLOCK for side in find.sides.tolist())
+    key = (blocks[:, 0] * sides[1] + blocks[:, 1]) * sides[2] + blocks[:, 2]
+    key, order = torch.sort(key, stable=True)
+    key, uses = torch.unique_consecutive(key, return_counts=True)
+    start = torch.cat([uses.new_zeros(1), torch.cumsum(uses, 0)]).int()
+    row = torch.empty(len(points), dtype=torch.int32, device=points.device)
+    with wp.ScopedStream(wp.stream_from_torch(points.device) if points.is_cuda else None):
+        wp.launch(
+            _search_blocks,
+            dim=len(points),
+            inputs=[
+                wp.from_torch(points.contiguous(), dtype=wp.vec3),
+                wp.from_torch((coords[order].float() + 0.5).contiguous(), dtype=wp.vec3),
+                wp.from_torch(order.int()),
+                wp.from_torch(key),
+                wp.from_torch(start),
+                wp.vec3i(*sides),
+                wp.from_torch(row),
+            ],
+            device=wp.device_from_torch(points.device),
+        )
+    return row.long()
 
 
 def _trilinear_kernel(feats: Tensor, find: VoxelLookup, points: Tensor) -> tuple[Tensor, Tensor]:
@@ -114,7 +140,6 @@ def _trilinear_kernel(feats: Tensor, find: VoxelLookup, points: Tensor) -> tuple
     device = points.device
     values = torch.zeros(len(points), feats.shape[1], dtype=torch.float32, device=device)
     weight_sum = torch.zeros(len(points), dtype=torch.float32, device=device)
-    table = find.table if find.table is not None else find.rows.new_zeros(0, dtype=torch.int32)
     with wp.ScopedStream(wp.stream_from_torch(device) if device.type == "cuda" else None):
         wp.launch(
             _sum_corners,
@@ -124,7 +149,7 @@ def _trilinear_kernel(feats: Tensor, find: VoxelLookup, points: Tensor) -> tuple
                 wp.from_torch(feats.contiguous()),
                 wp.from_torch(find.keys),
                 wp.from_torch(find.rows.int()),
-                wp.from_torch(table),
+                wp.from_torch(_table(find)),
                 wp.vec3i(*find.sides.tolist()),
                 wp.from_torch(values),
                 wp.from_torch(weight_sum),
@@ -132,6 +157,10 @@ def _trilinear_kernel(feats: Tensor, find: VoxelLookup, points: Tensor) -> tuple
             device=wp.device_from_torch(device),
         )
     return values, weight_sum
+
+
+def _table(find: VoxelLookup) -> Tensor:
+    return find.table if find.table is not None else find.rows.new_zeros(0, dtype=torch.int32)
 
 
 def _trilinear(feats: Tensor, find: VoxelLookup, points: Tensor) -> tuple[Tensor, Tensor]:
@@ -210,6 +239,7 @@ def _search_rings(
     points: wp.array(dtype=wp.vec3),
     keys: wp.array(dtype=wp.int64),
     rows: wp.array(dtype=wp.int32),
+    table: wp.array(dtype=int),
     sides: wp.vec3i,
     nearest: wp.array(dtype=wp.int32),
 ):
@@ -233,14 +263,56 @@ def _search_rings(
                 while z <= cz + r:
                     if z >= 0 and z < sides[2]:
                         key = (wp.int64(x) * wp.int64(sides[1]) + wp.int64(y)) * wp.int64(sides[2]) + wp.int64(z)
-                        place = wp.lower_bound(keys, key)
-                        if place < keys.shape[0]:
-                            if keys[place] == key:
-                                d = wp.length(p - wp.vec3(float(x) + 0.5, float(y) + 0.5, float(z) + 0.5))
-                                if d < best or (d == best and rows[place] < found):
-                                    best = d
-                                    found = rows[place]
+                        row = _row(keys, rows, table, key)
+                        if row >= 0:
+                            d = wp.length(p - wp.vec3(float(x) + 0.5, float(y) + 0.5, float(z) + 0.5))
+                            if d < best or (d == best and row < found):
+                                best = d
+                                found = row
                     z += step
     if found >= 0 and best > float(_RING_LIMIT) + 0.5:
         found = int(-1)
+    nearest[i] = found
+
+
+@wp.kernel
+def _search_blocks(
+    points: wp.array(dtype=wp.vec3),
+    centres: wp.array(dtype=wp.vec3),
+    rows: wp.array(dtype=int),
+    keys: wp.array(dtype=wp.int64),
+    start: wp.array(dtype=int),
+    sides: wp.vec3i,
+    nearest: wp.array(dtype=int),
+):
+    """Rings of growing Chebyshev radius around the point's block; a ring r cannot hold a centre nearer than `(r - 1) _BLOCK`."""
+    i = wp.tid()
+    p = points[i]
+    cx = wp.clamp(int(wp.floor(p[0] / float(_BLOCK))), 0, sides[0] - 1)
+    cy = wp.clamp(int(wp.floor(p[1] / float(_BLOCK))), 0, sides[1] - 1)
+    cz = wp.clamp(int(wp.floor(p[2] / float(_BLOCK))), 0, sides[2] - 1)
+    best = float(1.0e30)
+    found = int(-1)
+    r = int(0)
+    last = wp.max(sides[0], wp.max(sides[1], sides[2]))
+    while r < last and float((r - 1) * _BLOCK) <= best:
+        for x in range(wp.max(cx - r, 0), wp.min(cx + r + 1, sides[0])):
+            for y in range(wp.max(cy - r, 0), wp.min(cy + r + 1, sides[1])):
+                step = int(1)
+                if wp.abs(x - cx) < r and wp.abs(y - cy) < r:
+                    step = wp.max(2 * r, 1)  # inside the ring's walls only its two caps are new
+                z = int(cz - r)
+                while z <= cz + r:
+                    if z >= 0 and z < sides[2]:
+                        key = (wp.int64(x) * wp.int64(sides[1]) + wp.int64(y)) * wp.int64(sides[2]) + wp.int64(z)
+                        place = wp.lower_bound(keys, key)
+                        if place < keys.shape[0]:
+                            if keys[place] == key:
+                                for k in range(start[place], start[place + 1]):
+                                    d = wp.length(p - centres[k])
+                                    if d < best or (d == best and rows[k] < found):
+                                        best = d
+                                        found = rows[k]
+                    z += step
+        r += 1
     nearest[i] = found
