@@ -285,7 +285,7 @@ def _search_blocks(
     sides: wp.vec3i,
     nearest: wp.array(dtype=int),
 ):
-    """Rings of growing Chebyshev radius around the point's block; a ring r cannot hold a centre nearer than `(r - 1) _BLOCK`."""
+    """Rings of growing Chebyshev radius around the point's block; ring r holds no centre nearer than `(r - 1) _BLOCK`."""
     i = wp.tid()
     p = points[i]
     cx = wp.clamp(int(wp.floor(p[0] / float(_BLOCK))), 0, sides[0] - 1)

@@ -32,11 +32,12 @@ _MAX_SCALE = 4.0  # a chart seen this steeply would blow up without gaining deta
 _OVERLAP_SIDE = 1200  # charts are tested for overlap as if they filled a square of this many cells; an atlas gives them fewer
 _CELLS_PER_FACE = 40  # ... and no more than this for each face
 _AT_ONCE = 8  # orders that are tried together: on as many threads, or side by side on a GPU
-_TRIES = (2, 24)  # orders of the charts that are tried at one density: at least, at most, ...
+_TRIES = (1, 24)  # orders of the charts that are tried at one density: at least, at most, ...
 _TRIES_FOR_ALL = 500  # ... and about this many divided by the charts, of each of which a place must be found
 _SWAPPED = 0.3  # of the charts change their place in the order from one try to the next ...
 _SWAP = 0.25  # ... by this much of the logarithm of their area, to either side together
 _BOLD = 1.05  # times the density that the first try promises: where the search begins ...
+_SURE = 1.02  # ... or of very many charts, whose orders hardly differ ...
 _SHRINK = 0.994  # ... and how it goes down from there ...
 _HOPELESS = 1.02  # times the side: charts of that height will not fit in another order
 _HOPE = 1.008  # ... in larger steps where even a little more than the height promises is far
@@ -134,7 +135,7 @@ def pack_atlas(flat: Tensor, chart: Tensor, texture_size: int, check: Callable[[
         density *= math.sqrt(cells / _placed(cut, cells, orders.best[None])[0].height)
         if float(flat_areas(flat).sum()) * density**2 >= _ROOMY * cells**2:
             break
-    density *= _BOLD
+    density *= _BOLD if len(low) <= _TOO_MANY_CHARTS else _SURE
     for _ in range(_MAX_SHRINKS):
         cut = _cut_out(flat * density, chart, low * density, high * density, padding)
         lowest = math.inf

@@ -19,7 +19,8 @@ from genesis_server.bake.charts import connected
 from genesis_server.bake.layout import altitudes, side_by_side
 from native_ext.exact_sum import exact_sum
 from native_ext.rasterize import covered_faces
-from native_ext.segment_sum import run_starts, segment_sum
+from native_ext.segment_sum import run_starts
+from native_ext.settle_points import settle_points
 
 NARROW = 0.02  # twice the area over the longest edge squared: about an aspect of 50
 RINGS = (0, 1, 3)  # around folds, that move with them
@@ -165,14 +166,10 @@ def _settle(point: Tensor, net: _Net, moving: Tensor, rounds: int) -> None:
     names, index = torch.unique(net.source[keep], return_inverse=True)
     if not len(names):
         return
-    other, start = net.other[keep], run_starts(index, len(names))
-    weight = net.weight[keep, None]
-    weight = weight / segment_sum(weight, start)[index]
-    is_hole = (names > int(net.corner.max()))[:, None]
-    for step in range(rounds):
-        mean = segment_sum(point[other] * weight, start)
-        share = torch.where(is_hole, 1.0, 0.0 if step == 0 else _STEP)  # first the holes find their middle
-        point[names] += share * (mean - point[names])
+    start = run_starts(index, len(names))
+    is_hole = names > int(net.corner.max())
+    shares = [is_hole.double(), torch.where(is_hole, 1.0, _STEP).double()]  # first the holes find their middle
+    settle_points(point, names, start, net.other[keep], net.weight[keep], shares[:1] + shares[1:] * (rounds - 1))
 
 
 def _bad(flat: Tensor, chart: Tensor, density: float) -> Tensor:
