@@ -29,6 +29,7 @@ _NOWHERE = 2**63 - 1
 _TURNS = 4
 _WORKERS = os.cpu_count() or 1
 _APART = 32  # cells after every row: rows a power of two apart would share few lines of the cache
+_FIND_PLACE, _FILL_PLACE = 8, 6  # of the arguments of the two kernels, the one that changes
 _TURNS_WIDE = wp.constant(wp.int64(_TURNS))
 
 
@@ -246,7 +247,7 @@ class Bitmaps:
         boxes: int32 [B, 4], column, row, width, height in the canvas that they were cut from.
         first_row: int32 [4 B + 1], first row of every turned bitmap; run_start: int32 [rows + 1]; runs: int32 [R, 2].
         longest: int32 [4 B, 2], row and length of the longest run.
-        sides: the longer side of every bitmap.
+        side: the longest of all.
     """
 
     boxes: Tensor
@@ -254,7 +255,7 @@ class Bitmaps:
     run_start: Tensor
     runs: Tensor
     longest: Tensor
-    sides: list[int]
+    side: int
 
 
 def cut_bitmaps(canvas: Tensor, boxes: Tensor) -> Bitmaps:
@@ -283,7 +284,7 @@ def cut_bitmaps(canvas: Tensor, boxes: Tensor) -> Bitmaps:
         start_wp, runs_wp = wp.from_torch(run_start), wp.from_torch(runs, dtype=wp.vec2i)
         wp.launch(_cut_runs, len(owner), [*cut, start_wp, True, counts_wp, runs_wp])
         wp.launch(_find_longest, count * _TURNS, [cut[3], start_wp, runs_wp, wp.from_torch(longest, dtype=wp.vec2i)])
-    return Bitmaps(boxes, first_row, run_start, runs, longest, boxes[:, 2:].amax(1).tolist())
+    return Bitmaps(boxes, first_row, run_start, runs, longest, int(boxes[:, 2:].max()))
 
 
 def place_bitmaps(bitmaps: Bitmaps, orders: Tensor, width: int, height: int) -> list[Placement]:
@@ -315,15 +316,18 @@ def _place(bitmaps: Bitmaps, orders: Tensor, width: int, height: int) -> list[Pl
     )
     shared = [wp.from_torch(jumps), boxes, wp.from_torch(bitmaps.first_row), wp.from_torch(bitmaps.run_start), runs]
     order_wp, last = wp.from_torch(orders.int().to(device)), [wp.from_torch(part) for part in (gap, used, best)]
-    sides = torch.tensor(bitmaps.sides)[orders.cpu().long()].amax(0).tolist()
-    steps = torch.tensor([_stride(rows) for rows in range(max(bitmaps.sides) + 1)], dtype=torch.int32)
+    steps = torch.tensor([_stride(rows) for rows in range(bitmaps.side + 1)], dtype=torch.int32)
     strides = wp.from_torch(steps.to(device))
     on = wp.device_from_torch(device)
     with wp.ScopedStream(_stream(device)):
-        for place, side in enumerate(sides):
-            rows = (tries, (height + 1) * _TURNS)
-            wp.launch(_find_place, rows, [*shared, longest, strides, order_wp, place, *last], device=on)
-            wp.launch(_fill_place, (tries, side), [*shared, order_wp, place, *last], device=on)
+        finding, filling = [*shared, longest, strides, order_wp, 0, *last], [*shared, order_wp, 0, *last]
+        find = wp.launch(_find_place, (tries, (height + 1) * _TURNS), finding, device=on, record_cmd=True)
+        fill = wp.launch(_fill_place, (tries, bitmaps.side), filling, device=on, record_cmd=True)
+        for place in range(orders.shape[1]):
+            find.set_param_at_index(_FIND_PLACE, place)
+            find.launch()
+            fill.set_param_at_index(_FILL_PLACE, place)
+            fill.launch()
     key = torch.where(best != _NOWHERE, best, 0)
     turn = key % _TURNS
     x, top = key // _TURNS % width, key // _TURNS // width

@@ -19,6 +19,7 @@ wp.config.log_level = wp.LOG_ERROR
 wp.set_module_options({"enable_backward": False})
 
 _TINY = 1e-300
+_MOMENTUM = 4  # of the arguments of `_follow`
 
 
 @wp.kernel
@@ -111,9 +112,13 @@ def relax_flat(flat: Tensor, corner: Tensor, corners: Tensor, steps: int) -> Ten
         face_told, shape_wp = wp.from_torch(told, dtype=v2), wp.from_torch(shape.contiguous(), dtype=v2)
         corner_wp, weight_wp = wp.from_torch(corner.int().contiguous()), wp.from_torch(weight)
         runs = [wp.from_torch(order), wp.from_torch(start)]
+        tell = wp.launch(_tell, len(flat), [point_wp, corner_wp, shape_wp, face_told], record_cmd=True)
+        parts = [told_wp, weight_wp, *runs, 0.0, before_wp, point_wp]
+        follow = wp.launch(_follow, len(point), parts, record_cmd=True)
         for step in range(steps):
-            wp.launch(_tell, len(flat), [point_wp, corner_wp, shape_wp, face_told])
-            wp.launch(_follow, len(point), [told_wp, weight_wp, *runs, _momentum(step, steps), before_wp, point_wp])
+            tell.launch()
+            follow.set_param_at_index(_MOMENTUM, _momentum(step, steps))
+            follow.launch()
     return point[corner]
 
 

@@ -16,6 +16,8 @@ from native_ext.segment_sum import segment_sum
 wp.config.log_level = wp.LOG_ERROR
 wp.set_module_options({"enable_backward": False})
 
+_SHARE = 5  # of the arguments of `_move`
+
 
 @wp.kernel
 def _move(
@@ -56,17 +58,22 @@ def settle_points(point: Tensor, names: Tensor, start: Tensor, other: Tensor, we
         weight: float64 [E], positive.
         shares: float64 [n] for every round, how much of the way each goes.
     """
+    if not len(names) or not shares:
+        return
     wp.init()
     moved = torch.empty(len(names), 2, dtype=torch.float64, device=point.device)
     with wp.ScopedStream(wp.stream_from_torch(point.device) if point.is_cuda else None):
         point_wp, moved_wp = (wp.from_torch(part, dtype=wp.vec2d) for part in (point, moved))
         names_wp, *graph = (wp.from_torch(part.contiguous()) for part in (names, start, other, weight))
-        known: dict[int, wp.array] = {}
+        on = wp.device_from_torch(point.device)
+        parts = [point_wp, names_wp, *graph, names_wp, moved_wp]
+        parts[_SHARE] = wp.from_torch(shares[0])
+        move = wp.launch(_move, len(names), parts, device=on, record_cmd=True)
+        store = wp.launch(_store, len(names), [names_wp, moved_wp, point_wp], device=on, record_cmd=True)
         for share in shares:
-            share_wp = known.setdefault(id(share), wp.from_torch(share))
-            device = wp.device_from_torch(point.device)
-            wp.launch(_move, len(names), [point_wp, names_wp, *graph, share_wp, moved_wp], device=device)
-            wp.launch(_store, len(names), [names_wp, moved_wp, point_wp], device=device)
+            move.set_param_at_index(_SHARE, wp.from_torch(share))
+            move.launch()
+            store.launch()
 
 
 def settle_points_reference(

@@ -212,7 +212,7 @@ def _placed(cut: _CutCharts, side: int, orders: Tensor) -> list[Placement]:
     """The charts in strips of width `side` and 3/2 of its height, those with a high value in `orders` [T, C] first; their
     heights tell how much more they need where they do not fit."""
     boxes, most = cut.boxes, 3 * side // 2
-    longest = max(cut.bitmaps.sides)
+    longest = cut.bitmaps.side
     if longest > side:
         return [Placement(boxes[:, :2], boxes[:, 0], side * longest**2 // side**2 + 1, False)] * len(orders)
     found = place_bitmaps(cut.bitmaps, torch.argsort(orders, dim=1, descending=True, stable=True), side, most)
