@@ -19,6 +19,7 @@ wp.set_module_options({"enable_backward": False})
 _TIE = 1e-6  # faces whose distances differ by less, relative to the size of the coordinates, are equally near (float32)
 
 _EITHER_SIDE, _SAME_SIDE = wp.constant(1), wp.constant(2)  # that faces look to
+_FAR_TIES = 4.0  # times the tolerance of a tie
 _FLAT = 1e-6  # twice a face's area over the sum of its squared edges; at least Warp's own limit
 
 
@@ -190,8 +191,16 @@ def _nearest_fitting(mesh: wp.uint64, p: wp.vec3, normal: wp.vec3, filtered: int
 def _smallest_tied(
     mesh: wp.uint64, winner: int, p: wp.vec3, normal: wp.vec3, filtered: int, min_cosine: float, tie: float
 ) -> int:
-    """Of the compatible faces that touch the winner's nearest point, the one with the smallest number."""
-    q = _nearest_on(mesh, winner, p)
+    """Of the compatible faces that touch the winner's nearest point, the one with the smallest number. No other touches a point
+    that is far from all of its edges."""
+    a = wp.mesh_get_point(mesh, 3 * winner)
+    b = wp.mesh_get_point(mesh, 3 * winner + 1)
+    c = wp.mesh_get_point(mesh, 3 * winner + 2)
+    w = _nearest_weights(a, b, c, p)
+    longest = wp.sqrt(wp.max(wp.length_sq(b - a), wp.max(wp.length_sq(c - b), wp.length_sq(a - c))))
+    if wp.min(w[0], wp.min(w[1], w[2])) * wp.length(wp.cross(b - a, c - a)) > _FAR_TIES * tie * longest:
+        return winner
+    q = w[0] * a + w[1] * b + w[2] * c
     limit = wp.length(q - p) + tie
     pad = wp.vec3(tie, tie, tie)
     smallest = winner
