@@ -268,7 +268,8 @@ def _mark_covered(
             for col in range(span[0], span[1]):
                 if count[row, col] > 1:
                     covered[f] = True
-                    wp.atomic_min(owner, row, col, f)
+                    if owner.shape[0] > 0:
+                        wp.atomic_min(owner, row, col, f)
 
 
 @wp.kernel
@@ -352,17 +353,26 @@ def overdraw(corners: Tensor, height: int, width: int) -> Tensor:
     return count
 
 
-def covered_faces(corners: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """Which faces lie over each other, seen at the texel centres.
+def covered_faces(corners: Tensor, height: int, width: int) -> Tensor:
+    """Which faces lie over others, seen at the texel centres.
 
-    Faces are counted by where each of their rows begins and ends, many times faster than texel by texel.
+    Faces are counted by where each of their rows begins and ends, several times faster than texel by texel.
 
     Args:
         corners, height, width: as for `overdraw`; faces that share an edge have its ends bit for bit.
 
     Returns:
-        bool [F], faces that share a centre with another; bool [F], of those at each centre the one with the smallest number.
+        bool [F], faces that share a centre with another.
     """
+    return _layers(corners, height, width, False)[0]
+
+
+def upper_faces(corners: Tensor, height: int, width: int) -> Tensor:
+    """bool [F], of the faces that lie over each other at a texel centre the one with the smallest number; see above."""
+    return _layers(corners, height, width, True)[1]
+
+
+def _layers(corners: Tensor, height: int, width: int, order: bool) -> tuple[Tensor, Tensor]:
     wp.init()
     covered, first = torch.zeros(2, len(corners), dtype=torch.bool, device=corners.device)
     steps = torch.zeros((height, width + 1), dtype=torch.int32, device=corners.device)
@@ -374,11 +384,12 @@ def covered_faces(corners: Tensor, height: int, width: int) -> tuple[Tensor, Ten
         crowded = count.amax(1) > 1
         if not bool(crowded.any()):
             return covered, first
-        owner = torch.full_like(count, _NO_FACE)
+        owner = torch.full(count.shape if order else (0, 0), _NO_FACE, dtype=torch.int32, device=corners.device)
         owner_wp = wp.from_torch(owner)
         inputs = [points, steps_wp, wp.from_torch(crowded), owner_wp, wp.from_torch(covered)]
         wp.launch(_mark_covered, dim=len(corners), inputs=inputs, device=device)
-        faces = covered.nonzero()[:, 0]
-        inputs = [points, wp.from_torch(faces), owner_wp, wp.from_torch(first)]
-        wp.launch(_mark_first, dim=len(faces), inputs=inputs, device=device)
+        if order:
+            faces = covered.nonzero()[:, 0]
+            inputs = [points, wp.from_torch(faces), owner_wp, wp.from_torch(first)]
+            wp.launch(_mark_first, dim=len(faces), inputs=inputs, device=device)
     return covered, first

@@ -86,13 +86,13 @@ def own_shapes(corners: Tensor) -> Tensor:
     return flat - flat.mean(1, keepdim=True)
 
 
-def relax_flat(flat: Tensor, corner: Tensor, corners: Tensor, steps: int) -> Tensor:
+def relax_flat(flat: Tensor, corner: Tensor, shape: Tensor, steps: int) -> Tensor:
     """Flat triangles nearer to their true shapes.
 
     Args:
         flat: float64 [F, 3, 2], y down; a point begins in the middle of where its corners are.
         corner: int64 [F, 3], the point of every corner, numbered from 0; points that several charts share must be several.
-        corners: float64 [F, 3, 3], the triangles in space.
+        shape: float64 [F, 3, 2], the true shapes, as of `own_shapes`.
         steps: how often every point moves.
 
     Returns:
@@ -103,7 +103,6 @@ def relax_flat(flat: Tensor, corner: Tensor, corners: Tensor, steps: int) -> Ten
     wp.init()
     order, start, point = _gathered(flat, corner)
     before, told = point.clone(), torch.empty_like(flat, dtype=torch.float64)
-    shape = own_shapes(corners)
     weight = _areas(shape)
     v2 = wp.vec2d
     stream = wp.stream_from_torch(flat.device) if flat.is_cuda else None
@@ -122,10 +121,10 @@ def relax_flat(flat: Tensor, corner: Tensor, corners: Tensor, steps: int) -> Ten
     return point[corner]
 
 
-def relax_flat_reference(flat: Tensor, corner: Tensor, corners: Tensor, steps: int) -> Tensor:
+def relax_flat_reference(flat: Tensor, corner: Tensor, shape: Tensor, steps: int) -> Tensor:
     """The same in plain tensor operations."""
     order, start, point = _gathered(flat, corner)
-    shape, before = own_shapes(corners), point.clone()
+    before = point.clone()
     weight = _areas(shape).repeat_interleave(3)[:, None]
     whole = segment_sum(weight[order], start)
     r = torch.view_as_complex(shape.contiguous())

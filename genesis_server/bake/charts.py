@@ -116,6 +116,12 @@ def connected(chart: Tensor, pairs: Tensor) -> Tensor:
             root = above
 
 
+def rim_faces(chart: Tensor, pairs: Tensor) -> Tensor:
+    """int64 [n], the faces that have less than three neighbours in their chart."""
+    inner = pairs[chart[pairs[:, 0]] == chart[pairs[:, 1]]]
+    return (torch.bincount(inner.reshape(-1), minlength=len(chart)) < 3).nonzero()[:, 0]
+
+
 def _axes(chart: Tensor, normals: Tensor, areas: Tensor, count: int) -> Tensor:
     total = exact_sum(chart, normals.double() * areas[:, None], count)
     return torch.nn.functional.normalize(total, dim=1, eps=1e-300).float()

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from genesis_server.bake.charts import Adjacency
+from genesis_server.bake.charts import Adjacency, rim_faces
 from genesis_server.bake.layout import altitudes, flat_areas, scale_to_areas, smallest_rectangles
-from genesis_server.bake.unfold import overlapping, unfold, widen_thin
+from genesis_server.bake.unfold import overlapping, unfold, wedges, widen_thin
 from genesis_server.mesh.mesh import Mesh
 from native_ext.exact_sum import exact_sum
 from native_ext.relax_flat import own_shapes, relax_flat
@@ -44,7 +44,8 @@ class _Surface:
     Attributes:
         mesh, near: the faces and their neighbours.
         corners: float64 [F, 3, 3], of the faces in space.
-        lowest: float64 [F], altitude that each flat face must have.
+        shapes: float64 [F, 3, 2], the faces flat, each around its middle.
+        lowest: float64 [F], altitude that each flat face must have; least: the largest of these.
         density: cells per unit of length of the grid on which overlaps are looked for.
         count: charts that there were at the beginning; they keep their numbers.
     """
@@ -52,7 +53,9 @@ class _Surface:
     mesh: Mesh
     near: Adjacency
     corners: Tensor
+    shapes: Tensor
     lowest: Tensor
+    least: float
     density: float
     count: int
 
@@ -83,7 +86,9 @@ def join_charts(
         The same of the joined charts.
     """
     corners = mesh.vertices[mesh.faces.long()].double()
-    work = _Surface(mesh, near, corners, altitudes(flat).clamp_max(least), density, int(chart.max()) + 1)
+    lowest = altitudes(flat).clamp_max(least)
+    shapes = own_shapes(corners).contiguous()
+    work = _Surface(mesh, near, corners, shapes, lowest, float(lowest.max()), density, int(chart.max()) + 1)
     chart, flat = _without_teeth(work, chart, flat)
     flat = _settled(work, chart, flat, torch.arange(len(chart), device=chart.device), _LAST_STEPS)[0]
     refused = torch.empty(0, dtype=torch.int64, device=chart.device)
@@ -122,15 +127,14 @@ def _settled(work: _Surface, chart: Tensor, flat: Tensor, here: Tensor, steps: i
     Folds that this leaves are ironed; charts that it did no good stay as they were.
     """
     names, local = torch.unique(chart[here], return_inverse=True)
-    key = local[:, None] * len(work.mesh.vertices) + work.mesh.faces[here].long()
-    corner = torch.unique(key.reshape(-1), return_inverse=True)[1].reshape(-1, 3)
-    fresh = relax_flat(flat[here], corner, work.corners[here], steps)
-    fresh, spoiled = _checked(work, fresh, local, here)
+    corner = wedges(work.mesh.faces[here], local)
+    fresh = relax_flat(flat[here], corner, work.shapes[here], steps)
+    fresh, spoiled = _checked(work, fresh, local, corner, here)
     again = spoiled[local].nonzero()[:, 0]
     if len(again):
         part, there = torch.unique(local[again], return_inverse=True)[1], here[again]
         ironed = unfold(fresh[again], work.corners[there], work.mesh.faces[there], part, work.density)
-        fresh[again], still = _checked(work, ironed, part, there)
+        fresh[again], still = _checked(work, ironed, part, corner[again], there)
         spoiled = spoiled.index_copy(0, spoiled.nonzero()[:, 0], still)
     result = flat.index_copy(0, here, torch.where(spoiled[local, None, None], flat[here], fresh))
     good = torch.zeros(work.count, dtype=torch.bool, device=chart.device)
@@ -138,12 +142,12 @@ def _settled(work: _Surface, chart: Tensor, flat: Tensor, here: Tensor, steps: i
     return result, good
 
 
-def _checked(work: _Surface, flat: Tensor, chart: Tensor, here: Tensor) -> tuple[Tensor, Tensor]:
+def _checked(work: _Surface, flat: Tensor, chart: Tensor, corner: Tensor, here: Tensor) -> tuple[Tensor, Tensor]:
     """Flat faces of `here` at one density and none too thin, and bool [charts], those that fold or stretch all the same."""
     areas = work.near.areas[here]
-    flat = widen_thin(scale_to_areas(flat, areas, chart), work.mesh.faces[here], chart, 2 * float(work.lowest.max()))
-    wrong = overlapping(flat, chart, work.density)[0] | (altitudes(flat) < work.lowest[here]) | (flat_areas(flat) <= 0)
-    spoiled = _stretch(flat, work.corners[here], areas, chart) > _STRETCH
+    flat = widen_thin(scale_to_areas(flat, areas, chart), corner, 2 * work.least)
+    wrong = overlapping(flat, chart, work.density) | (altitudes(flat) < work.lowest[here]) | (flat_areas(flat) <= 0)
+    spoiled = _stretch(flat, work.shapes[here], areas, chart) > _STRETCH
     spoiled[chart[wrong]] = True
     return flat, spoiled
 
@@ -168,13 +172,13 @@ def _without_teeth(work: _Surface, chart: Tensor, flat: Tensor) -> tuple[Tensor,
     face, target, notch = face[fits], target[fits], notch[fits]
     filled, moved = chart.index_copy(0, face, target), flat.index_copy(0, face, notch)
     crowded = torch.zeros(count, dtype=torch.bool, device=chart.device)
-    crowded[filled[overlapping(moved, torch.unique(filled, return_inverse=True)[1], work.density)[0]]] = True
+    crowded[filled[overlapping(moved, torch.unique(filled, return_inverse=True)[1], work.density)]] = True
     keep = ~crowded[target]
     return chart.index_copy(0, face[keep], target[keep]), flat.index_copy(0, face[keep], notch[keep])
 
 
-def _stretch(flat: Tensor, corners: Tensor, areas: Tensor, chart: Tensor) -> Tensor:
-    shape = torch.view_as_complex(own_shapes(corners).contiguous())
+def _stretch(flat: Tensor, shapes: Tensor, areas: Tensor, chart: Tensor) -> Tensor:
+    shape = torch.view_as_complex(shapes)
     here = torch.view_as_complex((flat - flat.mean(1, keepdim=True)).contiguous())
     turn = (here * shape.conj()).sum(1, keepdim=True)
     off = (here - shape * turn / turn.abs().clamp_min(1e-300)).abs().square().sum(1)
@@ -185,9 +189,8 @@ def _stretch(flat: Tensor, corners: Tensor, areas: Tensor, chart: Tensor) -> Ten
 
 def _rectangles(work: _Surface, chart: Tensor, flat: Tensor, here: Tensor) -> Tensor:
     """Sides of the smallest rectangles around the charts that the faces of `here` make up, float64 [count, 2]."""
-    pairs = work.near.pairs
-    inner = pairs[chart[pairs[:, 0]] == chart[pairs[:, 1]]]
-    rim = here[torch.bincount(inner.reshape(-1), minlength=len(chart))[here] < 3]
+    rim = rim_faces(chart, work.near.pairs)
+    rim = rim[torch.zeros_like(chart, dtype=torch.bool).index_fill(0, here, True)[rim]]
     names, local = torch.unique(chart[rim], return_inverse=True)
     size = smallest_rectangles(flat[rim].reshape(-1, 2), local.repeat_interleave(3), len(names))
     return flat.new_zeros(work.count, 2).index_copy(0, names, size)

@@ -237,18 +237,19 @@ def _spread(flat: Tensor, chart: Tensor, low: Tensor, size: Tensor, margin: floa
     size = size.cpu()
     order = torch.argsort(size[:, 1], descending=True, stable=True)
     width = max(int(size[:, 0].max()), math.isqrt(int(size.prod(1).sum())) + 1)
-    places = []
-    x = y = row = 0
-    for w, h in size[order].tolist():
-        if x + w > width:
-            x, y, row = 0, y + row, 0
-        places.append((x, y, w, h))
-        x, row = x + w, max(row, h)
-    boxes = torch.empty(len(places), 4, dtype=torch.int64)
-    boxes[order] = torch.tensor(places)
+    right = torch.cumsum(size[order, 0], 0)
+    boxes = torch.empty(len(size), 4, dtype=torch.int64)
+    boxes[:, 2:] = size
+    first = y = 0
+    while first < len(size):  # row by row
+        begin = int(right[first - 1]) if first else 0
+        last = int(torch.searchsorted(right, begin + width, right=True))
+        row = order[first:last]
+        boxes[row, 0], boxes[row, 1] = right[first:last] - size[row, 0] - begin, y
+        first, y = last, y + int(size[order[first], 1])
     boxes = boxes.to(chart.device)
     corners = flat - low[chart, None] + (boxes[chart, None, :2] + margin)
-    return corners, boxes, y + row, width
+    return corners, boxes, y, width
 
 
 def bulky_charts(flat: Tensor, chart: Tensor) -> Tensor:
@@ -275,26 +276,21 @@ def bounds(flat: Tensor, chart: Tensor, count: int) -> tuple[Tensor, Tensor]:
     return low, high
 
 
-def turn_to_rectangles(flat: Tensor, chart: Tensor) -> Tensor:
-    """Turns every flat chart [F, 3, 2] so that its bounding rectangle is smallest."""
-    count = int(chart.max()) + 1
-    best = torch.full((count,), math.inf, dtype=flat.dtype, device=flat.device)
-    angle = torch.zeros_like(best)
-    for step in range(_TURNS):
-        theta = math.pi / 2 * step / _TURNS
-        turn = flat.new_tensor([[math.cos(theta), math.sin(theta)], [-math.sin(theta), math.cos(theta)]])
-        low, high = bounds(flat @ turn, chart, count)
-        area = (high - low).prod(1)
-        better = area < best * (1 - 1e-6)
-        best = torch.where(better, area, best)
-        angle = torch.where(better, theta, angle)
-    cosine, sine = torch.cos(angle)[chart, None], torch.sin(angle)[chart, None]
+def turn_to_rectangles(flat: Tensor, chart: Tensor, rim: Tensor) -> Tensor:
+    """Turns every flat chart [F, 3, 2] so that the bounding rectangle of its faces of `rim`, int64 [n], is smallest."""
+    theta = _best_turns(flat[rim].reshape(-1, 2), chart[rim].repeat_interleave(3), int(chart.max()) + 1)[0]
+    cosine, sine = torch.cos(theta)[chart, None], torch.sin(theta)[chart, None]
     x, y = flat.unbind(2)
-    return torch.stack([x * cosine - y * sine, x * sine + y * cosine], 2)
+    return torch.stack([x * cosine + y * sine, y * cosine - x * sine], 2)
 
 
 def smallest_rectangles(points: Tensor, chart: Tensor, count: int) -> Tensor:
     """Sides [count, 2] of the smallest rectangles around the points [P, 2] of each chart, int64 [P]."""
+    return _best_turns(points, chart, count)[1]
+
+
+def _best_turns(points: Tensor, chart: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Angle [count] of the first axis of every chart's smallest rectangle, and its sides [count, 2]."""
     theta = torch.arange(_TURNS, device=points.device) * (math.pi / 2 / _TURNS)
     across = torch.stack([theta.cos(), theta.sin()], 1).to(points.dtype)
     along = torch.stack([-across[:, 1], across[:, 0]], 1)
@@ -309,7 +305,7 @@ def smallest_rectangles(points: Tensor, chart: Tensor, count: int) -> Tensor:
     size = torch.stack(sides, 2)
     best = size.prod(2).min(0).values
     first = (size.prod(2) <= best * (1 + 1e-6)).int().argmax(0)
-    return size[first, torch.arange(count, device=points.device)]
+    return theta[first].to(points.dtype), size[first, torch.arange(count, device=points.device)]
 
 
 def widen_slivers(flat: Tensor, chart: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from torch import Tensor
 from genesis_server.bake.charts import connected
 from genesis_server.bake.layout import altitudes, side_by_side
 from native_ext.exact_sum import exact_sum
-from native_ext.rasterize import covered_faces
+from native_ext.rasterize import covered_faces, upper_faces
 from native_ext.segment_sum import run_starts
 from native_ext.settle_points import settle_points
 
@@ -83,7 +83,7 @@ def unfold(flat: Tensor, corners: Tensor, faces: Tensor, chart: Tensor, density:
         for _ in range(rings):
             moving[net.corner[moving[net.corner].any(1)]] = True
         _settle(point, net, moving & ~outline, _ROUNDS + _ROUNDS_PER_RING * rings)
-        bad = _bad(point[net.corner], part, density)
+        bad = _still_bad(point[net.corner], part, bad, density)
         if not bool(bad.any()):
             break
     result = flat.clone()
@@ -91,35 +91,44 @@ def unfold(flat: Tensor, corners: Tensor, faces: Tensor, chart: Tensor, density:
     return result
 
 
-def widen_thin(flat: Tensor, faces: Tensor, chart: Tensor, least: float) -> Tensor:
+def widen_thin(flat: Tensor, corner: Tensor, least: float) -> Tensor:
     """Flat faces [F, 3, 2] whose altitude is at least `least` where that goes without a fold: the corner opposite the longest
-    side moves away from it, with all faces around it."""
+    side moves away from it, with all faces around it; `corner` int64 [F, 3], as of `wedges`."""
     if not bool((altitudes(flat) < least).any()):
         return flat
-    _, wedge = torch.unique((chart[:, None] * (int(faces.max()) + 1) + faces.long()).reshape(-1), return_inverse=True)
-    corner = wedge.reshape(-1, 3)
-    point = torch.zeros(int(wedge.max()) + 1, 2, dtype=flat.dtype, device=flat.device)
-    point[wedge] = flat.reshape(-1, 2)
+    point = torch.zeros(int(corner.max()) + 1, 2, dtype=flat.dtype, device=flat.device)
+    point[corner] = flat
+    here = torch.arange(len(flat), device=flat.device)
     for _ in range(_WIDENING_ROUNDS):
-        altitude = altitudes(point[corner])
+        altitude = altitudes(point[corner[here]])
         thin = (altitude < least).nonzero()[:, 0]
         if not len(thin):
             break
+        altitude, thin = altitude[thin], here[thin]
         at = point[corner[thin]]
         sides = at.roll(-1, 1) - at
         side = sides.norm(dim=2).argmax(1)
         row = torch.arange(len(thin), device=flat.device)
         along = torch.nn.functional.normalize(sides[row, side], dim=1, eps=1e-300)
-        away = torch.stack([along[:, 1], -along[:, 0]], 1) * (1.5 * least - altitude[thin])[:, None]  # y is down
+        away = torch.stack([along[:, 1], -along[:, 0]], 1) * (1.5 * least - altitude)[:, None]  # y is down
         apex = corner[thin, (side + 2) % 3]
         names, index = torch.unique(apex, return_inverse=True)
         point[names] += exact_sum(index, away, len(names)) / torch.bincount(index)[:, None]
+        moved = torch.zeros(len(point), dtype=torch.bool, device=flat.device)
+        moved[names] = True
+        here = moved[corner].any(1).nonzero()[:, 0]  # the faces that may have become thin
     return point[corner]
 
 
+def wedges(faces: Tensor, chart: Tensor) -> Tensor:
+    """int64 [F, 3], numbers of the corners' vertices, of which those on several charts have several."""
+    key = chart[:, None] * (int(faces.max()) + 1) + faces.long()
+    return torch.unique(key.reshape(-1), return_inverse=True)[1].reshape(-1, 3)
+
+
 def _net(faces: Tensor, corners: Tensor, chart: Tensor) -> _Net:
-    _, wedge = torch.unique((chart[:, None] * (int(faces.max()) + 1) + faces).reshape(-1), return_inverse=True)
-    corner, count = wedge.reshape(-1, 3), int(wedge.max()) + 1
+    corner = wedges(faces, chart)
+    wedge, count = corner.reshape(-1), int(corner.max()) + 1
     ends = torch.stack([corner, corner.roll(-1, 1)], 2).reshape(-1, 2)
     _, inverse, uses = torch.unique(ends.min(1).values * count + ends.max(1).values, return_inverse=True, return_counts=True)
     lone = (uses[inverse] == 1).nonzero()[:, 0]
@@ -173,13 +182,28 @@ def _settle(point: Tensor, net: _Net, moving: Tensor, rounds: int) -> None:
 
 
 def _bad(flat: Tensor, chart: Tensor, density: float) -> Tensor:
-    return _narrow(flat) | overlapping(flat, chart, density)[0]
+    return _narrow(flat) | overlapping(flat, chart, density)
 
 
-def overlapping(flat: Tensor, chart: Tensor, density: float) -> tuple[Tensor, Tensor]:
-    """bool [F] each: the faces [F, 3, 2] that lie over another of their chart, and of every two the first."""
+def _still_bad(flat: Tensor, chart: Tensor, bad: Tensor, density: float) -> Tensor:
+    """Bad faces of the charts that had some: nothing has moved in the others."""
+    touched = torch.zeros(int(chart.max()) + 1, dtype=torch.bool, device=flat.device)
+    touched[chart[bad]] = True
+    here = touched[chart].nonzero()[:, 0]
+    local = torch.unique(chart[here], return_inverse=True)[1]
+    return torch.zeros_like(bad).index_copy(0, here, _bad(flat[here], local, density))
+
+
+def overlapping(flat: Tensor, chart: Tensor, density: float) -> Tensor:
+    """bool [F]: the faces [F, 3, 2] that lie over another of their chart."""
     corners, height, width = side_by_side(flat * density, chart, 2)
     return covered_faces(corners.float(), height, width)
+
+
+def uppermost(flat: Tensor, chart: Tensor, density: float) -> Tensor:
+    """bool [F]: of every two faces [F, 3, 2] of a chart that lie over each other the first."""
+    corners, height, width = side_by_side(flat * density, chart, 2)
+    return upper_faces(corners.float(), height, width)
 
 
 def _narrow(flat: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from genesis_server.bake.charts import Adjacency, border_lengths, cluster_faces, connected, face_adjacency
+from genesis_server.bake.charts import Adjacency, border_lengths, cluster_faces, connected, face_adjacency, rim_faces
 from genesis_server.bake.join import join_charts
 from genesis_server.bake.layout import (
     MIN_ALTITUDE,
@@ -24,7 +24,7 @@ from genesis_server.bake.layout import (
     widen_slivers,
 )
 from genesis_server.bake.tangents import vertex_tangents
-from genesis_server.bake.unfold import overlapping, unfold, widen_thin
+from genesis_server.bake.unfold import overlapping, unfold, uppermost, wedges, widen_thin
 from genesis_server.bake.unwrapped import UnwrappedMesh
 from genesis_server.mesh.mesh import Mesh
 from genesis_server.mesh.normals import face_areas, vertex_normals
@@ -85,7 +85,7 @@ def _compact(mesh: Mesh, near: Adjacency, chart: Tensor) -> Tensor:
     corners = mesh.vertices[mesh.faces.long()].double()
     for _ in range(_COMPACT_ROUNDS):
         flat = scale_to_areas(project_charts(corners, chart), near.areas, chart)
-        bulky = bulky_charts(turn_to_rectangles(flat, chart), chart)
+        bulky = bulky_charts(turn_to_rectangles(flat, chart, rim_faces(chart, near.pairs)), chart)
         if not len(bulky):
             break
         chart = connected(_halved(mesh, chart, bulky), near.pairs)
@@ -98,9 +98,8 @@ def _lay_flat(mesh: Mesh, near: Adjacency, chart: Tensor, side: int) -> tuple[Te
     for _ in range(_SLIVER_ROUNDS):
         flat = _flatten(mesh, near.areas, chart, density)
         least = MIN_ALTITUDE * float(_side(flat)) / side
-        flat = widen_thin(flat, mesh.faces, chart, 2 * least)
-        thin = altitudes(flat) < least
-        thin |= overlapping(flat, chart, 2 * density)[1]
+        flat = widen_thin(flat, wedges(mesh.faces, chart), 2 * least)
+        thin = (altitudes(flat) < least) | uppermost(flat, chart, 2 * density)
         thin &= torch.bincount(chart)[chart] > 1
         if not bool(thin.any()):
             break
@@ -109,7 +108,7 @@ def _lay_flat(mesh: Mesh, near: Adjacency, chart: Tensor, side: int) -> tuple[Te
     else:
         flat = _flatten(mesh, near.areas, chart, density)
     chart, flat = join_charts(mesh, near, chart, flat, 1.5 * density, MIN_ALTITUDE * float(_side(flat)) / side)
-    return chart, widen_slivers(turn_to_rectangles(flat, chart), chart)
+    return chart, widen_slivers(turn_to_rectangles(flat, chart, rim_faces(chart, near.pairs)), chart)
 
 
 def _flatten(mesh: Mesh, areas: Tensor, chart: Tensor, density: float) -> Tensor:
@@ -134,7 +133,7 @@ def _separate_overlaps(mesh: Mesh, chart: Tensor, near: Adjacency) -> Tensor:
         names, local = torch.unique(chart[suspects], return_inverse=True)
         part = Mesh(mesh.vertices, mesh.faces[suspects])
         flat = _flatten(part, near.areas[suspects], local, density)
-        upper = overlapping(flat, local, density)[1] | (altitudes(flat) <= 0)
+        upper = uppermost(flat, local, density) | (altitudes(flat) <= 0)
         if not bool(upper.any()):
             break
         size = torch.bincount(local)
@@ -202,7 +201,7 @@ def _faults(mesh: Mesh, chart: Tensor, near: Adjacency, roots: Tensor) -> tuple[
     if len(here):
         local = torch.unique(roots[chart[here]], return_inverse=True)[1]
         flat = _flatten(Mesh(mesh.vertices, mesh.faces[here]), near.areas[here], local, density)
-        wrong[here] = overlapping(flat, local, density)[0] | (altitudes(flat) <= 0)
+        wrong[here] = overlapping(flat, local, density) | (altitudes(flat) <= 0)
         kept = exact_sum(chart[here], flat_areas(flat), count)
         squeezed = kept < _SQUEEZED * exact_sum(chart[here], near.areas[here], count)
     return wrong, squeezed

@@ -46,7 +46,7 @@ def joined(mesh: Mesh, chart: Tensor, extra: float = 0.0) -> tuple[Tensor, Tenso
     flat = scale_to_areas(project_charts(whole.vertices[whole.faces.long()].double(), chart), near.areas, chart)
     chart, flat = join_charts(whole, near, chart, flat, overlap_density(near.areas), 1e-6)
     count = len(mesh.faces)
-    assert not bool(overlapping(flat, chart, overlap_density(near.areas))[0].any())
+    assert not bool(overlapping(flat, chart, overlap_density(near.areas)).any())
     assert bool((flat_areas(flat) > 0).all())
     return chart[:count], flat[:count]
 

@@ -12,7 +12,7 @@ import torch
 from genesis_server.bake.surface import DetailedSurface
 from genesis_server.mesh.mesh import Mesh
 from genesis_server.ovoxel.voxels import OVoxel
-from native_ext.rasterize import covered_faces, overdraw, rasterize
+from native_ext.rasterize import covered_faces, overdraw, rasterize, upper_faces
 
 GOLDEN = Path(__file__).parent.parent / "data" / "bake" / "bake.npz"
 
@@ -99,7 +99,6 @@ def test_degenerate_and_outside_triangles_are_harmless() -> None:
 
 def test_faces_over_each_other_are_named() -> None:
     square = torch.tensor([[[0, 0], [8, 0], [0, 8]], [[8, 0], [8, 8], [0, 8]], [[6, 6], [7.5, 6], [6, 7.5]]]).float()
-    covered, first = covered_faces(square, 8, 8)
-    assert covered.tolist() == [False, True, True]
-    assert first.tolist() == [False, True, False]
-    assert not covered_faces(square[:2], 8, 8)[0].any()
+    assert covered_faces(square, 8, 8).tolist() == [False, True, True]
+    assert upper_faces(square, 8, 8).tolist() == [False, True, False]
+    assert not covered_faces(square[:2], 8, 8).any() and not upper_faces(square[:2], 8, 8).any()

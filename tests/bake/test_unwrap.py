@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from genesis_server.bake.layout import altitudes
-from genesis_server.bake.unfold import overlapping, unfold, widen_thin
+from genesis_server.bake.unfold import overlapping, unfold, wedges, widen_thin
 from genesis_server.bake.unwrap import unwrap
 from genesis_server.bake.unwrapped import UnwrappedMesh
 from genesis_server.mesh.mesh import Mesh
@@ -158,10 +158,10 @@ def test_a_thin_face_widens_within_its_chart() -> None:
     point = torch.cat([rim, torch.tensor([[0.5, -1e-7]], dtype=torch.float64)])
     faces = torch.tensor([[0, 1, 4], [1, 2, 4], [2, 3, 4], [3, 0, 4]])
     chart = torch.zeros(4, dtype=torch.int64)
-    wide = widen_thin(point[faces], faces, chart, 0.01)
+    wide = widen_thin(point[faces], wedges(faces, chart), 0.01)
     assert (altitudes(wide) >= 0.01 - 1e-12).all()
     assert torch.equal(wide[1:, :2], point[faces][1:, :2])  # only the middle has moved
-    assert torch.equal(widen_thin(wide, faces, chart, 0.01), wide)
+    assert torch.equal(widen_thin(wide, wedges(faces, chart), 0.01), wide)
 
 
 def test_a_fold_is_ironed_flat() -> None:
@@ -175,8 +175,8 @@ def test_a_fold_is_ironed_flat() -> None:
     space = torch.cat([point, torch.zeros(len(point), 1)], 1)
     point[int(number[4, 4])] += 0.3
     chart = torch.zeros(len(faces), dtype=torch.int64)
-    assert (altitudes(point[faces]) <= 0).any() and overlapping(point[faces], chart, 200)[0].any()
+    assert (altitudes(point[faces]) <= 0).any() and overlapping(point[faces], chart, 200).any()
     flat = unfold(point[faces], space[faces], faces, chart, 200)
-    assert (altitudes(flat) > 0).all() and not overlapping(flat, chart, 200)[0].any()
+    assert (altitudes(flat) > 0).all() and not overlapping(flat, chart, 200).any()
     outline = ((space[faces][..., :2] == 0) | (space[faces][..., :2] == 1)).any(2)
     assert torch.equal(flat[outline], point[faces][outline])
