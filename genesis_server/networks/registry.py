@@ -38,6 +38,7 @@ NETWORKS: dict[str, type[nn.Module]] = {
 _FLOWS = (SparseStructureFlowModel, SLatFlowModel)
 _RECOMPUTED = ("rope_phases", "pos_emb")  # tables that some files carry and that are always computed here
 _NAMES_SHOWN = 5
+_POINTER = b"version https://git-lfs"  # beginning of what a clone without Git LFS has in place of large files
 
 
 def build(config: dict[str, Any], dtype: torch.dtype | None = None) -> nn.Module:
@@ -205,9 +206,21 @@ def _missing(path: Path) -> GenesisError:
 
 
 def _damaged(path: Path, error: Exception) -> GenesisError:
+    if isinstance(error, SafetensorError) and _begins_with(path, _POINTER):
+        return GenesisError(
+            ErrorCode.BAD_MODEL,
+            f"{path} is not the weights, only Git's pointer to them.",
+            "Run git lfs pull in that folder, or download the model again.",
+            Remedy.DOWNLOAD_WEIGHTS,
+        )
     return GenesisError(
         ErrorCode.BAD_MODEL,
         f"{path} is damaged: {error}.",
         "Delete it and download the model again.",
         Remedy.DOWNLOAD_WEIGHTS,
     )
+
+
+def _begins_with(path: Path, start: bytes) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(start)) == start

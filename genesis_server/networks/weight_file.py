@@ -42,7 +42,7 @@ def read_to_device(path: Path, device: torch.device, part: int = PART) -> dict[s
     tensors = {name: torch.empty(shape, dtype=dtype, device=device) for name, (dtype, shape, _, _) in header.items()}
     spans = sorted((start, stop, name) for name, (_, _, start, stop) in header.items())
     end, cuda = max((stop for _, stop, _ in spans), default=0), device.type == "cuda"
-    buffers = [torch.empty(min(part, end), dtype=torch.uint8, pin_memory=cuda) for _ in range(2)]
+    buffers = [_pinned_empty([min(part, end)], torch.uint8) for _ in range(2)]
     fetched = [torch.cuda.Event() if cuda else None for _ in buffers]
     first = 0  # of the spans, the first that is not through
     with ThreadPoolExecutor(READERS) as pool:

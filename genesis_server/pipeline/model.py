@@ -7,30 +7,19 @@ On a GPU a memory plan decides which networks stay there, which come for their u
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from PIL import Image
 from torch import nn
 
-from genesis_server.hub.locate import (
-    ENCODER_VARIABLE,
-    REMOVER_VARIABLE,
-    Source,
-    find_checkpoint,
-    find_folder,
-    find_remover,
-    missing,
-    open_source,
-)
+from genesis_server.hub.locate import REMOVER_VARIABLE, find_checkpoint, find_remover, open_source
 from genesis_server.networks.float8 import use_float8
-from genesis_server.networks.registry import check_checkpoint, load_checkpoint, read_shapes
+from genesis_server.networks.registry import check_checkpoint, load_checkpoint
 from genesis_server.networks.residence import HostCopy, let_go
 from genesis_server.pipeline.background import BackgroundRemover, NetworkRemover, PlainRemover, Removal
 from genesis_server.pipeline.config import CONFIG_FILE, TEXTURING_CONFIG_FILE, ModelConfig
@@ -48,12 +37,21 @@ from genesis_server.pipeline.memory import (
     device_budget,
     expected_cells,
 )
+from genesis_server.pipeline.model_files import (
+    ENCODER_FILES,
+    check_encoder,
+    find_encoder,
+    find_pair,
+    load_encoder,
+    load_remover,
+    read_architecture,
+)
 from genesis_server.pipeline.plan import MAX_TOKENS, Plan, TexturePlan, make_plan, make_texture_plan, pipeline_types
 from genesis_server.pipeline.velocity import PAIRED_TOKENS
-from genesis_server.protocol.errors import ErrorCode, GenesisError, Remedy
+from genesis_server.protocol.errors import ErrorCode, GenesisError
 from native_ext.float8_product import has_float8
 
-ENCODER, ENCODER_FILES = "image_cond_model", ("config.json", "model.safetensors")
+ENCODER = "image_cond_model"
 STRUCTURE_FLOW, STRUCTURE_DECODER = "sparse_structure_flow_model", "sparse_structure_decoder"
 SHAPE_ENCODER, SHAPE_DECODER, TEXTURE_DECODER = "shape_slat_encoder", "shape_slat_decoder", "tex_slat_decoder"
 REMOVER = "rembg_model"
@@ -129,25 +127,27 @@ class Model:
         wanted = (
             item for item in config.models.items() if not item[0].endswith("_encoder") or find_checkpoint(source, item[1])
         )
-        pairs = {role: _find(source, value) for role, value in wanted}
-        encoder = _find_encoder(source, config.encoder)
+        pairs = {role: find_pair(source, value) for role, value in wanted}
+        encoder = find_encoder(source, config.encoder)
         for _, weights in pairs.values():
             check_checkpoint(weights.with_suffix(""))  # before any work is done with another one of them
-        values = sum(shape.numel() for shape in read_shapes(encoder / ENCODER_FILES[1]).values())
+        architectures = {role: read_architecture(path) for role, (path, _) in pairs.items()}
+        widths = [args["cond_channels"] for args in architectures.values() if "cond_channels" in args]
+        values = check_encoder(encoder, widths[0] if widths else None)
         used = [path for pair in pairs.values() for path in pair] + [encoder / name for name in ENCODER_FILES]
         sizes = {role: weights.stat().st_size for role, (_, weights) in pairs.items()}
         device = choose_device(sum(sizes.values()), source.id) if device is None else torch.device(device)
         loaders: dict[str, Loader] = {
             role: partial(load_checkpoint, weights.with_suffix(""), computes_on=device) for role, (_, weights) in pairs.items()
         }
-        loaders[ENCODER] = partial(_load_encoder, encoder)
+        loaders[ENCODER] = partial(load_encoder, encoder)
         remover = find_remover(os.environ.get(REMOVER_VARIABLE, "") or config.remover)
         if remover is not None:
-            loaders[REMOVER] = partial(_load_remover, remover[1])
+            loaders[REMOVER] = partial(load_remover, remover[1])
         return cls(
             source.identity([source.require(config_file), *used]),
             config,
-            {role: _read_architecture(path) for role, (path, _) in pairs.items()},
+            architectures,
             loaders,
             device,
             remover_name=remover[0] if remover else "",
@@ -347,47 +347,3 @@ class _LazyRemover:
         """RGB to RGBA."""
         with self._model.network(REMOVER) as network:
             return NetworkRemover(self._model.remover_name, network, self._model.device).remove(picture)
-
-
-def _load_encoder(folder: Path, device: torch.device) -> nn.Module:
-    from genesis_server.networks.image_encoder import load_image_encoder  # brings transformers: only when needed
-
-    return load_image_encoder(folder, device=device)
-
-
-def _load_remover(weights: Path, device: torch.device) -> nn.Module:
-    from genesis_server.networks.birefnet import load_birefnet  # rarely needed
-
-    return load_birefnet(weights, device)
-
-
-def _find(source: Source, value: str) -> tuple[Path, Path]:
-    pair = find_checkpoint(source, value)
-    if pair is None:
-        raise missing(source.id, f"{value}.json or {value}.safetensors", source.folder)
-    return pair
-
-
-def _find_encoder(source: Source, name: str) -> Path:
-    chosen = os.environ.get(ENCODER_VARIABLE, "") or name
-    folder = find_folder(source, chosen, ENCODER_FILES)
-    if folder is None:
-        raise GenesisError(
-            ErrorCode.MODEL_MISSING,
-            f"The image encoder {chosen!r} of the model {source.id} is not here.",
-            f"Run: genesis models download {source.id}, or set {ENCODER_VARIABLE} to a folder with a DINOv3.",
-            Remedy.DOWNLOAD_WEIGHTS,
-        )
-    return folder
-
-
-def _read_architecture(path: Path) -> Mapping[str, Any]:
-    try:
-        return dict(json.loads(path.read_text("utf-8"))["args"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise GenesisError(
-            ErrorCode.BAD_MODEL,
-            f"{path} does not describe a network: {type(error).__name__} {error}.",
-            "Download the model again.",
-            Remedy.DOWNLOAD_WEIGHTS,
-        ) from error

@@ -104,6 +104,28 @@ def test_the_encoder_may_lie_elsewhere(folder: Path, tmp_path: Path, monkeypatch
         assert encoder is not None
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"hidden_size": 384}, "gives tokens of 384 values, and this model takes"),
+        ({"model_type": "dinov2"}, "is of type 'dinov2'"),
+        (None, "does not describe a network: JSONDecodeError"),
+    ],
+)
+def test_another_image_encoder_is_refused_before_any_work(folder: Path, change: dict | None, said: str) -> None:
+    path = folder / "image_encoder" / "config.json"
+    path.write_text("{" if change is None else json.dumps(json.loads(path.read_text()) | change))
+    error = failure(folder)
+    assert error.code == ErrorCode.BAD_MODEL and said in error.message and str(folder / "image_encoder") in error.message
+
+
+@pytest.mark.parametrize("name", ["ckpts/shape_slat_decoder.safetensors", "image_encoder/model.safetensors"])
+def test_a_clone_without_its_large_files_is_told_how_to_get_them(folder: Path, name: str) -> None:
+    (folder / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 948490494\n")
+    error = failure(folder)
+    assert error.code == ErrorCode.BAD_MODEL and name in error.message and "git lfs pull" in error.remedy
+
+
 def test_identity_changes_with_the_weights(folder: Path) -> None:
     before = Model.load(str(folder), "cpu").identity
     config = json.loads((folder / "pipeline.json").read_text())
