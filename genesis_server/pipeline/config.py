@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from genesis_server.hub.catalog import TRELLIS
 from genesis_server.hub.describe import SAMPLERS
 from genesis_server.pipeline.conditioning import Framing
 from genesis_server.pipeline.samplers import SamplerParameters
@@ -19,6 +20,7 @@ from genesis_server.protocol.errors import ErrorCode, GenesisError, Remedy
 
 CONFIG_FILE, TEXTURING_CONFIG_FILE = "pipeline.json", "texturing_pipeline.json"
 DEFAULT_TYPE = "1024_cascade"
+_FAMILY = "Trellis2"  # with which the names of all pipelines of this kind begin
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,14 @@ class ModelConfig:
             GenesisError: BAD_MODEL when it is damaged or not in the published schema.
         """
         try:
-            return cls.parse(json.loads(path.read_text("utf-8")))
+            values = json.loads(path.read_text("utf-8"))
+            if (name := str(values.get("name", ""))) and not name.startswith(_FAMILY):
+                raise GenesisError(
+                    ErrorCode.BAD_MODEL,
+                    f"{path} describes a {name}, a model of another kind.",
+                    f"Genesis runs TRELLIS.2 and models built like it, such as {TRELLIS}.",
+                )
+            return cls.parse(values)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise GenesisError(
                 ErrorCode.BAD_MODEL,

@@ -83,6 +83,13 @@ def test_a_damaged_configuration_is_refused(folder: Path, text: str) -> None:
     assert error.code == ErrorCode.BAD_MODEL and "pipeline.json" in error.message
 
 
+def test_a_model_of_another_kind_is_called_by_its_name(folder: Path) -> None:
+    values = json.loads((folder / "pipeline.json").read_text())
+    (folder / "pipeline.json").write_text(json.dumps(values | {"name": "TrellisImageTo3DPipeline"}))
+    error = failure(folder)
+    assert error.code == ErrorCode.BAD_MODEL and "describes a TrellisImageTo3DPipeline" in error.message
+
+
 def test_weights_of_another_network_are_refused(folder: Path) -> None:
     shutil.copy(folder / "ckpts" / "shape_slat_decoder.safetensors", folder / "ckpts" / "tex_slat_decoder.safetensors")
     error = failure(folder)
