@@ -8,8 +8,9 @@ non-manifold, turned and open edges, parts, slivers, distance from the O-Voxel's
 p99 in voxels), levels of detail against 25 and 5 %. A row that misses an aim says which.
 
 An O-Voxel whose flags contradict each other has no surface but a torn one. There the distance is to the closed surface through
-its dual vertices that all flags together ask for (`enclosed_surface`, not smoothed), and a further column has the distance to
-the quads of the flags, without the points that lie beyond their ends.
+its dual vertices that all flags together ask for (`enclosed_surface`, not smoothed). A further column has the distance to the
+quads of the flags, of the points in the O-Voxel's cells that do not lie beyond the quads' ends, and the share of the area in no
+cell at all: walls across gaps, made where the O-Voxel says nothing and there is no surface to be near to.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ from genesis_server.report.atlas import measure_atlas
 from genesis_server.report.geometry import measure_shape
 from native_ext.closest_point import closest_point
 from native_ext.mesh_sides import OPEN, twin_sides
+from native_ext.voxel_lookup import VoxelLookup
 from tests.analytic import leaves, noisy_blob, solids, voxelize
 from tests.bumpy import bumpy_voxels
 from tests.mesh.noise import spoil
@@ -67,20 +69,23 @@ def surface_points(mesh: Mesh) -> torch.Tensor:
     return (corners * weights[..., None]).sum(1)
 
 
-def distances(mesh: Mesh, surface: Mesh, resolution: int, beyond: bool = True) -> tuple[float, float]:
-    """Mean and 99th percentile of the distance of a mesh's points from a surface, in voxels.
-
-    Args:
-        beyond: also of points whose nearest lies on the surface's open border: it ends before it gets there.
-    """
-    away, face, weights = closest_point(surface.vertices, surface.faces, surface_points(mesh))
-    if beyond:
-        return float(away.mean() * resolution), float(away.quantile(0.99) * resolution)
-    side = 3 * face[:, None] + torch.tensor([[1, 2, 0]], device=face.device)  # across from each corner
-    open_side = twin_sides(surface.faces, surface.fans) == OPEN
-    on_border = ((weights < ON_EDGE) & open_side[side]).any(1)
-    away = away[~on_border] * resolution
+def distances(mesh: Mesh, surface: Mesh, resolution: int) -> tuple[float, float]:
+    """Mean and 99th percentile of the distance of a mesh's points from a surface, in voxels."""
+    away = closest_point(surface.vertices, surface.faces, surface_points(mesh))[0] * resolution
     return float(away.mean()), float(away.quantile(0.99))
+
+
+def distances_in_cells(mesh: Mesh, quads: Mesh, voxels: OVoxel) -> tuple[float, float, float]:
+    """As `distances`, of points in cells that do not lie beyond the quads' open borders; and the share of points in no cell."""
+    points = surface_points(mesh)
+    away, face, weights = closest_point(quads.vertices, quads.faces, points)
+    side = 3 * face[:, None] + torch.tensor([[1, 2, 0]], device=face.device)  # across from each corner
+    open_side = twin_sides(quads.faces, quads.fans) == OPEN
+    on_border = ((weights < ON_EDGE) & open_side[side]).any(1)
+    cell = ((points + 0.5) * voxels.resolution).floor().long().clamp(0, voxels.resolution - 1)
+    known = VoxelLookup(voxels.coords.long().to(cell.device), voxels.resolution)(cell) >= 0
+    away = away[known & ~on_border] * voxels.resolution
+    return float(away.mean()), float(away.quantile(0.99)), float((~known).float().mean())
 
 
 def with_colours(voxels: OVoxel) -> OVoxel:
@@ -110,7 +115,7 @@ def measure(name: str, voxels: OVoxel, mode: str, faces: int, device: str) -> di
     there, quads = (Mesh(m.vertices.to(device), m.faces.to(device)) for m in (enclosed_surface(stored, 0) or raw, raw))
     mean, p99 = distances(mesh, there, stored.resolution)
     lost_mean, lost_p99 = distances(there, mesh, stored.resolution)
-    quads_mean, quads_p99 = distances(mesh, quads, stored.resolution, beyond=False)
+    quads_mean, quads_p99, made = distances_in_cells(mesh, quads, stored)
     levels = [len(model.faces) for model in models]
     row = {"asset": name, "mode": mode, "resolution": stored.resolution, "target": faces, "faces": levels[0]}
     row |= {"extracted": len(raw.faces)}
@@ -119,8 +124,13 @@ def measure(name: str, voxels: OVoxel, mode: str, faces: int, device: str) -> di
     row |= {"inside_out": shape["inside_out_components"], "worst_aspect": round(shape["worst_aspect"], 1)}
     row |= {"slivers": round(shape["sliver_faces"] / levels[0], 5), "zero_uv_faces": atlas["zero_uv_faces"]}
     row |= {"mean": round(mean, 4), "p99": round(p99, 4), "quads_mean": round(quads_mean, 4), "quads_p99": round(quads_p99, 4)}
+    row |= {"made": round(made, 4)}
     row |= {"lost_mean": round(lost_mean, 4), "lost_p99": round(lost_p99, 4)}
     row |= {"lods": [round(level / levels[0] / share, 3) for level, share in zip(levels[1:], LOD_SHARES, strict=True)]}
+    below = [measure_shape(model.vertices, model.faces) for model in models[1:]]
+    row |= {"level_slivers": [round(found["sliver_faces"] / count, 5) for found, count in zip(below, levels[1:], strict=True)]}
+    spoilt = ("degenerate_faces", "duplicate_faces", "non_manifold_edges", "turned_edges")
+    row |= {"level_defects": sum(found[key] for found in below for key in spoilt)}
     row |= {"seconds": round(seconds, 2)}
     row["short"] = shortfalls(row)
     return row
@@ -141,6 +151,8 @@ def shortfalls(row: dict[str, Any]) -> list[str]:
         "distance": row["mean"] <= near and row["p99"] <= max(0.5, near),
         "watertight": row["watertight"] or not closed,
         "target": row["faces"] <= 1.02 * row["target"] and (few or row["faces"] >= 0.98 * row["target"]),
+        "LOD slivers": max(row["level_slivers"]) < 0.01,
+        "LOD clean": row["level_defects"] == 0,
         "LOD 25 %": abs(row["lods"][0] - 1) <= 0.02,
         "LOD 5 %": abs(row["lods"][1] - 1) <= 0.02,
     }
@@ -153,10 +165,13 @@ def show(row: dict[str, Any]) -> None:
     shape = f"parts {row['components']:3}  slivers {row['slivers']:.3%}, worst {row['worst_aspect']:6}"
     pairs = (("off", ""), ("quads", "quads_"), ("lost", "lost_"))
     away = "  ".join(f"{title} {row[name + 'mean']:.3f} {row[name + 'p99']:.3f}" for title, name in pairs)
-    levels = " ".join(f"{level:.2f}" for level in row["lods"])
+    levels = " ".join(f"{level:.2f}" for level in row["lods"]) + f", slivers {max(row['level_slivers']):.2%}"
     head = f"{row['asset']:14} {row['mode']:7} {row['faces']:8} of {row['target']:<8}"
     verdict = f"short: {', '.join(row['short'])}" if row["short"] else "ok"
-    print(f"{head} {counts}  {shape}  {away}  LOD {levels}  {row['seconds']:6.2f} s  {verdict}", flush=True)
+    print(
+        f"{head} {counts}  {shape}  {away}  made {row['made']:.1%}  LOD {levels}  {row['seconds']:6.2f} s  {verdict}",
+        flush=True,
+    )
 
 
 def measure_targets(resolution: int, device: str) -> list[dict[str, Any]]:
