@@ -25,6 +25,7 @@ from genesis_server.cli.rebake import rebake
 from genesis_server.cli.serve import serve
 from genesis_server.cli.texture import texture
 from genesis_server.protocol.errors import ErrorCode, GenesisError
+from genesis_server.service.collection import collect_rarely
 from genesis_server.service.threads import wait_asleep
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
@@ -80,6 +81,7 @@ def main() -> None:
     Exit codes: 0 done, 1 the work failed, 2 wrong usage or a setting out of range, 130 cancelled.
     """
     wait_asleep(os.environ)
+    collect_rarely()
 
 
 @main.group(cls=_MiniGroup)

@@ -26,6 +26,7 @@ from genesis_server.protocol.codec import decode, encode
 from genesis_server.protocol.errors import GenesisError
 from genesis_server.protocol.events import Event
 from genesis_server.protocol.messages import Answer, Failure, JobRequest, Preview, Request
+from genesis_server.service.collection import collect_rarely
 from genesis_server.service.faults import as_genesis_error, breaks_the_process
 
 
@@ -100,6 +101,7 @@ def serve_jobs(load: Callable[[], Work]) -> None:
         load: loads what every job needs; called once the worker listens, so that it can be ended meanwhile.
     """
     pipes = Pipes()
+    collect_rarely()
     work = load()
     pipes.say(say="device", **work.device())
     pipes.say(say="ready")

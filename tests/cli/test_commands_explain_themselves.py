@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import subprocess
@@ -16,6 +17,7 @@ from click.testing import CliRunner
 from genesis_server.cli import main
 from genesis_server.cli.doctor import LIBRARIES
 from genesis_server.protocol.parameters import parameter_names
+from genesis_server.service.collection import NEW_OBJECTS
 
 
 @pytest.fixture(autouse=True)
@@ -57,6 +59,13 @@ def test_whatever_loads_torch_has_threads_that_wait_asleep(tmp_path, monkeypatch
     monkeypatch.setattr(os, "environ", {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"})
     run("bake", tmp_path / "no.vxz")
     assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
+
+
+def test_whatever_loads_torch_looks_for_cycles_rarely(tmp_path, monkeypatch) -> None:
+    asked = []
+    monkeypatch.setattr(gc, "set_threshold", asked.append)
+    run("bake", tmp_path / "no.vxz")
+    assert asked == [NEW_OBJECTS]
 
 
 def test_usage_errors_are_clicks_own() -> None:
