@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Residual update and the layer norm after it, as one pass over the stream (docs/spec/networks.md 3.1, 3.8, 3.11).
 
-    h' = h + gate * branch + offset            every part but h may be absent, or there for some samples only
+    h' = h + gate * branch + offset            every part but h may be absent
     y  = act( LN(h') * scale + shift )         LN over the last axis, biased variance, act = identity or SiLU
 
 Statistics are float32. The reference rounds where the published model does (docs/spec/networks.md 2.1); the kernel
@@ -26,19 +26,20 @@ def residual_norm(
     branch: Tensor | None = None,
     gate: Tensor | None = None,
     offset: Tensor | None = None,
-    offset_samples: int | None = None,
     eps: float = 1e-6,
     dtype: torch.dtype | None = None,
+    out: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The updated stream and its normalised, scaled copy.
 
     Args:
         h: `[B, L, C]` float.
-        scale, shift: `[B, C]` in the dtype of h (modulation; `scale` includes the 1), or `[C]` float32 (an affine norm).
-        branch: `[B' <= B, L, C]`, what a residual branch gave the first samples.
-        gate: `[B, C]`, factor of the branch; needs one.
-        offset: `[C]`, the same for every row of the last `offset_samples` samples; None for all of them.
+        scale, shift: `[B or 1, C]` in the dtype of h (modulation; `scale` includes the 1), or `[C]` float32 (an affine norm).
+        branch: `[B, L, C]`, what a residual branch gave.
+        gate: `[B or 1, C]`, factor of the branch; needs one.
+        offset: `[C]`, the same for every row.
         dtype: of `y` after an affine norm; that of h if not given.
+        out: contiguous, where both results go, each like h.
 
     Returns:
         `h'` (h itself where nothing is added) and `y`, both like h.
@@ -46,8 +47,9 @@ def residual_norm(
     if infers_with_kernel(h) and h.shape[-1] <= WIDEST:
         from native_ext import residual_norm_triton
 
-        return residual_norm_triton.residual_norm(h, scale, shift, branch, gate, offset, offset_samples, eps, dtype)
-    return reference(h, scale, shift, branch, gate, offset, offset_samples, eps, dtype)
+        return residual_norm_triton.residual_norm(h, scale, shift, branch, gate, offset, eps, dtype, out)
+    updated, y = reference(h, scale, shift, branch, gate, offset, eps, dtype)
+    return (updated, y) if out is None else (out[0].copy_(updated), out[1].copy_(y))
 
 
 def reference(
@@ -57,17 +59,14 @@ def reference(
     branch: Tensor | None = None,
     gate: Tensor | None = None,
     offset: Tensor | None = None,
-    offset_samples: int | None = None,
     eps: float = 1e-6,
     dtype: torch.dtype | None = None,
 ) -> tuple[Tensor, Tensor]:
     """`residual_norm` in torch, differentiable."""
     if branch is not None:
-        added = branch if gate is None else gate.unsqueeze(1) * branch
-        h = h + added if len(added) == len(h) else torch.cat([h[: len(added)] + added, h[len(added) :]])
+        h = h + (branch if gate is None else gate.unsqueeze(1) * branch)
     if offset is not None:
-        others = 0 if offset_samples is None else len(h) - offset_samples
-        h = h + offset if others == 0 else torch.cat([h[:others], h[others:] + offset])
+        h = h + offset
     normal = F.layer_norm(_wide(h), h.shape[-1:], eps=eps)
     if scale.ndim == 1:
         return h, (normal * scale + shift).to(dtype or h.dtype)

@@ -19,18 +19,19 @@ def residual_norm(
     branch: Tensor | None,
     gate: Tensor | None,
     offset: Tensor | None,
-    offset_samples: int | None,
     eps: float,
     dtype: torch.dtype | None = None,
+    out: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """See `native_ext.residual_norm.residual_norm`."""
     h = h.contiguous()
     branch = None if branch is None else branch.contiguous()
-    updated = h if branch is None and offset is None else torch.empty_like(h)
-    out = torch.empty_like(h, dtype=dtype)
-    others = 0 if offset_samples is None else len(h) - offset_samples
-    _launch(h, branch, gate, offset, scale, shift, updated, out, h.shape[1], eps, False, others * h.shape[1])
-    return updated, out
+    unchanged = branch is None and offset is None
+    updated, y = out or (h if unchanged else torch.empty_like(h), torch.empty_like(h, dtype=dtype))
+    if out and unchanged:
+        updated.copy_(h)
+    _launch(h, branch, gate, offset, scale, shift, updated, y, h.shape[1], eps, False)
+    return updated, y
 
 
 def norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, silu: bool, overwrite: bool = False) -> Tensor:
@@ -41,7 +42,7 @@ def norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, silu
     return out
 
 
-def _launch(h, branch, gate, offset, scale, shift, updated, out, length: int, eps: float, silu: bool, offset_row=0) -> None:
+def _launch(h, branch, gate, offset, scale, shift, updated, out, length: int, eps: float, silu: bool) -> None:
     channels = h.shape[-1]
     count = h.numel() // channels
     if count == 0:
@@ -58,8 +59,6 @@ def _launch(h, branch, gate, offset, scale, shift, updated, out, length: int, ep
         updated,
         out,
         count,
-        0 if branch is None else branch.numel() // channels,
-        offset_row,
         length,
         _batch_stride(gate),
         _batch_stride(scale),
@@ -82,7 +81,7 @@ def _batch_stride(vector: Tensor | None) -> int:
     return 0 if vector is None or vector.ndim == 1 or vector.shape[0] == 1 else vector.stride(0)
 
 
-@triton.jit(do_not_specialize=["count", "branch_rows", "offset_row", "length", "gate_batch", "scale_batch", "shift_batch"])
+@triton.jit(do_not_specialize=["count", "length", "gate_batch", "scale_batch", "shift_batch"])
 def _residual_norm_kernel(
     h,
     branch,
@@ -93,8 +92,6 @@ def _residual_norm_kernel(
     updated,
     out,
     count,
-    branch_rows,
-    offset_row,
     length,
     gate_batch,
     scale_batch,
@@ -117,13 +114,12 @@ def _residual_norm_kernel(
     sample = (row // length)[:, None]
     x = tl.load(h + place, mask=exists, other=0.0).to(tl.float32)
     if HAS_BRANCH:
-        has_branch = (row < branch_rows)[:, None] & inside
-        added = tl.load(branch + place, mask=has_branch, other=0.0).to(tl.float32)
+        added = tl.load(branch + place, mask=exists, other=0.0).to(tl.float32)
         if HAS_GATE:
-            added *= tl.load(gate + sample * gate_batch + column, mask=has_branch, other=0.0).to(tl.float32)
+            added *= tl.load(gate + sample * gate_batch + column, mask=exists, other=0.0).to(tl.float32)
         x += added
     if HAS_OFFSET:
-        x += tl.load(offset + column + place * 0, mask=(row >= offset_row)[:, None] & inside, other=0.0).to(tl.float32)
+        x += tl.load(offset + column, mask=inside, other=0.0).to(tl.float32)
     if HAS_BRANCH or HAS_OFFSET:
         rounded = x.to(updated.dtype.element_ty)
         tl.store(updated + place, rounded, mask=exists)

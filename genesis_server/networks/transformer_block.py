@@ -52,6 +52,10 @@ class Modulation(NamedTuple):
     scale_mlp: Tensor
     gate_mlp: Tensor
 
+    def of(self, samples: slice) -> Modulation:
+        """Of some of the samples."""
+        return Modulation(*(_of(vector, samples) for vector in self))
+
 
 def modulations(vectors: Tensor) -> list[Modulation]:
     """Those of all blocks from their vectors `[blocks, B, 6C]`; for all at once, because every launch costs time."""
@@ -69,6 +73,15 @@ class Pending(NamedTuple):
     def added_to(self, h: Tensor) -> Tensor:
         """`h + gate * branch`."""
         return h + self.gate.unsqueeze(1) * self.branch
+
+    def of(self, samples: slice) -> Pending:
+        """Of some of the samples."""
+        return Pending(self.branch[samples], _of(self.gate, samples))
+
+
+def _of(vector: Tensor, samples: slice) -> Tensor:
+    """Rows of `[B, C]`; a single one is that of all samples."""
+    return vector if len(vector) == 1 else vector[samples]
 
 
 class ModulatedBlock(nn.Module):
@@ -142,8 +155,23 @@ class ModulatedBlock(nn.Module):
     ) -> tuple[Tensor, Pending]:
         """The rest of `forward`: cross-attention and feed-forward."""
         m, (branch, gate) = modulation, pending
-        if context.keys_values is not None:
-            h, x = residual_norm(h, self.norm2.weight, self.norm2.bias, branch, gate, eps=self.norm2.eps)
-            branch, gate = self.cross_attn(x[: len(x) - context.blind], context), None
-        h, x = residual_norm(h, m.scale_mlp, m.shift_mlp, branch, gate, context.constant, context.blind)
-        return h, Pending(self.mlp(x), m.gate_mlp)
+        if context.keys_values is None:
+            h, x = residual_norm(h, m.scale_mlp, m.shift_mlp, branch, gate, context.constant)
+        elif not context.blind:
+            h, x = self._seen(h, pending, m, context)
+        else:  # the samples that see nothing need no norm for queries that they do not have
+            sees, nothing = slice(len(h) - context.blind), slice(len(h) - context.blind, None)
+            after, x = torch.empty_like(h), torch.empty_like(h)
+            self._seen(h[sees], pending.of(sees), m.of(sees), context, (after[sees], x[sees]))
+            (branch, gate), m = pending.of(nothing), m.of(nothing)
+            out = after[nothing], x[nothing]
+            residual_norm(h[nothing], m.scale_mlp, m.shift_mlp, branch, gate, context.constant, out=out)
+            h = after
+        return h, Pending(self.mlp(x), modulation.gate_mlp)
+
+    def _seen(
+        self, h: Tensor, pending: Pending, m: Modulation, context: BlockContext, out: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Stream and norm after cross-attention of samples that all see a picture."""
+        h, x = residual_norm(h, self.norm2.weight, self.norm2.bias, *pending, eps=self.norm2.eps)
+        return residual_norm(h, m.scale_mlp, m.shift_mlp, self.cross_attn(x, context), out=out)

@@ -78,10 +78,14 @@ def _check_norms(bench: Bench, dtype: torch.dtype, limit: float, compare: Callab
         "modulated": (scale, shift, branch, gate, offset),
         "first": (scale, shift),
         "affine": (weight, bias, branch, gate),
-        "one sees": (scale, shift, branch[:1], None, offset, 1),
+        "of one modulation": (scale[:1], shift[:1], branch, gate[:1], offset),
     }.items():
         fast, slow = residual_norm.residual_norm(h, *arguments), residual_norm.reference(h, *arguments)
         compare(f"residual norm {label} {name}", torch.cat(fast), torch.cat(slow), limit)
+    into = torch.zeros(2, 2, *h.shape[1:], device=device, dtype=dtype)  # each result into one sample of a larger tensor
+    residual_norm.residual_norm(h[1:], scale[1:], shift[1:], branch[1:], gate[1:], out=(into[0, 1:], into[1, 1:]))
+    slow = residual_norm.reference(h[1:], scale[1:], shift[1:], branch[1:], gate[1:])
+    compare(f"residual norm into {name}", into, torch.cat([torch.zeros_like(into[:, :1]), torch.stack(slow)], 1), limit)
     arguments = (h.float(), weight, bias, branch, weight[None])  # a stream more exact than its branches: the image encoder's
     found, expected = (ask(*arguments, dtype=dtype) for ask in (residual_norm.residual_norm, residual_norm.reference))
     for part, fast, slow in zip(("stream", "norm"), found, expected, strict=True):
