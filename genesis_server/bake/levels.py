@@ -60,8 +60,8 @@ def coarser_level(mesh: UnwrappedMesh, faces: int, texture_size: int) -> Unwrapp
         quadrics=_quadrics(mesh, point, len(points)),
         drift=torch.zeros(len(mesh.uvs), device=point.device),
     )
-    eased = Guard(_EASED * reach, turn=0.0, thin=0.02, fan=24)
-    for guard in (Guard(reach, thin=_THIN), Guard(reach), eased):
+    shapely, eased = (Guard(_EASED * reach, turn=0.0, thin=thin, fan=24) for thin in (0.055, 0.02))
+    for guard in (Guard(reach, thin=_THIN), Guard(reach), shapely, eased):
         state = _without_slivers(_collapsed(state, guard, faces))
     wedge = torch.arange(len(point), device=point.device)
     new = len(points)  # number of the first point that a cut makes
@@ -70,7 +70,8 @@ def coarser_level(mesh: UnwrappedMesh, faces: int, texture_size: int) -> Unwrapp
         if cut is None:
             break
         state, wedge, points = cut.mesh, wedge[cut.wedge_source], points[cut.point_source]
-        state = _without_slivers(_collapsed(state, eased, faces))
+        for guard in (shapely, eased):
+            state = _without_slivers(_collapsed(state, guard, faces))
     used, index = torch.unique(state.faces.long(), return_inverse=True)
     index, source = index.reshape(-1, 3), wedge[used]
     here = state.point[used].long()
