@@ -38,6 +38,7 @@ class Offer:
     file: RemoteFile
     etag: str
     location: str
+    commit: str = ""
 
     @property
     def name(self) -> str:
@@ -64,7 +65,7 @@ def ask(repository: Repository, file: RemoteFile) -> Offer:
         metadata = get_hf_file_metadata(hf_hub_url(repository.id, file.path, revision=repository.revision))
     digest = metadata.etag if len(metadata.etag or "") == 64 else None  # large files carry their sha256
     known = replace(file, size=file.size or metadata.size, sha256=file.sha256 or digest)
-    return Offer(repository, known, metadata.etag or "", metadata.location)
+    return Offer(repository, known, metadata.etag or "", metadata.location, metadata.commit_hash or "")
 
 
 def fetch(offer: Offer, on_bytes: Callable[[int], None]) -> None:
@@ -81,6 +82,7 @@ def fetch(offer: Offer, on_bytes: Callable[[int], None]) -> None:
             offer.blob.parent.mkdir(parents=True, exist_ok=True)
             with _alone(offer, lambda: on_bytes(_size(_part(offer.blob)))):
                 _transfer(offer, offer.blob, on_bytes)
+                _place(offer)
         hf_hub_download(repository.id, file.path, revision=repository.revision)
 
 
@@ -147,6 +149,17 @@ def _transfer(offer: Offer, target: Path, on_bytes: Callable[[int], None]) -> No
             Remedy.DOWNLOAD_WEIGHTS,
         )
     part.replace(target)
+
+
+def _place(offer: Offer) -> None:
+    """Where there are no links, as on most Windows machines, the file itself where it is looked for: that library would copy it."""
+    from huggingface_hub.file_download import are_symlinks_supported
+
+    cache = _cache("", offer.repository)
+    if offer.commit and not are_symlinks_supported(cache):
+        target = cache / "snapshots" / offer.commit / offer.file.path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        offer.blob.replace(target)
 
 
 def _append(offer: Offer, part: Path, on_bytes: Callable[[int], None]) -> None:

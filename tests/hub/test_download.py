@@ -161,6 +161,21 @@ def test_two_downloads_at_once_do_not_spoil_each_other(repository: Path, tmp_pat
     assert asked.count("GET /acme/tiny/resolve/main/ckpts/dec.safetensors") == 1
 
 
+def test_without_links_a_file_is_kept_once(repository: Path, tmp_path: Path) -> None:
+    settings = {"HF_HUB_DISABLE_SYMLINKS": "1"}
+    with hub(repository, "plain") as (endpoint, requests):
+        folder = call(tmp_path, endpoint, "download", "acme/tiny", **settings)["result"]
+        assert call(tmp_path, endpoint, "download", "acme/tiny", **settings)["result"] == folder
+        asked = requests()
+    here = [path for path in (tmp_path / "home").rglob("*") if path.is_file() and path.stat().st_size == len(WEIGHTS)]
+    assert sorted(path.relative_to(folder).as_posix() for path in here) == [
+        "ckpts/dec.safetensors",
+        "image_encoder/model.safetensors",
+    ]
+    assert asked.count("GET /acme/tiny/resolve/main/ckpts/dec.safetensors") == 1
+    assert call(tmp_path, endpoint, "download", "acme/tiny", HF_HUB_OFFLINE="1", **settings)["result"] == folder
+
+
 @pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() == 0, reason="everything may be written")
 def test_a_cache_that_may_not_be_written_is_said_so(repository: Path, tmp_path: Path) -> None:
     (tmp_path / "home").mkdir(mode=0o500)
