@@ -20,6 +20,7 @@ from pathlib import Path
 
 from genesis_server.hub.catalog import RemoteFile, Repository
 from genesis_server.hub.explain import explained
+from genesis_server.hub.locate import open_repository
 from genesis_server.protocol.errors import ErrorCode, GenesisError, Remedy
 
 CHUNK = 1 << 18  # of reading and writing; progress and a cancel come as often
@@ -81,8 +82,9 @@ def fetch(offer: Offer, on_bytes: Callable[[int], None]) -> None:
         if offer.blob is not None:
             offer.blob.parent.mkdir(parents=True, exist_ok=True)
             with _alone(offer, lambda: on_bytes(_size(_part(offer.blob)))):
-                _transfer(offer, offer.blob, on_bytes)
-                _place(offer)
+                if open_repository(repository.id).find(file.path) is None:  # else another process was faster
+                    _transfer(offer, offer.blob, on_bytes)
+                    _place(offer)
         hf_hub_download(repository.id, file.path, revision=repository.revision)
 
 
@@ -123,7 +125,7 @@ def _alone(offer: Offer, waiting: Callable[[], None]) -> Iterator[None]:
 def _transfer(offer: Offer, target: Path, on_bytes: Callable[[int], None]) -> None:
     """The bytes of a file to `target`, continuing what an earlier try left beside it, and only if the digest is right."""
     part, idle = _part(target), 0
-    if target.exists():  # nobody would ask for it if it were known to be whole, unless another process was faster
+    if target.exists():  # nobody would ask for it if it were known to be whole
         if sha256_of(target) == offer.file.sha256:
             return
         target.unlink()
@@ -152,7 +154,7 @@ def _transfer(offer: Offer, target: Path, on_bytes: Callable[[int], None]) -> No
 
 
 def _place(offer: Offer) -> None:
-    """Where there are no links, as on most Windows machines, the file itself where it is looked for: that library would copy it."""
+    """Without links, as on most Windows machines, the file goes where it is looked for: that library would copy it."""
     from huggingface_hub.file_download import are_symlinks_supported
 
     cache = _cache("", offer.repository)

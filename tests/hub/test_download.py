@@ -151,10 +151,13 @@ def test_a_damaged_file_that_was_deleted_is_not_taken_from_behind_its_link(
     assert weights.read_bytes() == WEIGHTS
 
 
-def test_two_downloads_at_once_do_not_spoil_each_other(repository: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("links", [True, False])
+def test_two_downloads_at_once_do_not_spoil_each_other(repository: Path, tmp_path: Path, links: bool) -> None:
     (repository / "ckpts/dec.safetensors").write_bytes(WEIGHTS * 4)
     with hub(repository, "slow") as (endpoint, requests), ThreadPoolExecutor(2) as pool:
-        tasks = [pool.submit(call, tmp_path, endpoint, "download_checkpoint", "acme/tiny/ckpts/dec") for _ in range(2)]
+        settings = {} if links else {"HF_HUB_DISABLE_SYMLINKS": "1"}
+        arguments = (tmp_path, endpoint, "download_checkpoint", "acme/tiny/ckpts/dec")
+        tasks = [pool.submit(call, *arguments, **settings) for _ in range(2)]
         stems = {task.result()["result"] for task in tasks}
         asked = requests()
     assert Path(f"{stems.pop()}.safetensors").read_bytes() == WEIGHTS * 4 and not stems
