@@ -77,18 +77,19 @@ def torn_corners(crossed: Tensor, differ: Tensor) -> Tensor:
     Args:
         crossed: bool [3, X, Y, Z], flagged edges; differ: those that ought to be, their ends being told apart.
     """
-    wrong, flags = ((crossed ^ differ).sum(0, dtype=torch.int32), (crossed | differ).sum(0, dtype=torch.int32))
+    wrong, flags = crossed ^ differ, crossed | differ
     return _TORN * _window_sum(wrong) > _window_sum(flags)
 
 
-def _window_sum(count: Tensor) -> Tensor:
-    """int32 [X, Y, Z], sums over cubes around each corner."""
+def _window_sum(edges: Tensor) -> Tensor:
+    """int16 [X, Y, Z], how many of the edges bool [3, X, Y, Z] begin in a cube around each corner; at most 3 * 13^3."""
+    count = edges[0].short() + edges[1] + edges[2]
     for axis in range(3):
-        size = count.shape[axis]
-        total = torch.nn.functional.pad(count.cumsum(axis, dtype=torch.int32).movedim(axis, -1), (1, 0))
-        place = torch.arange(size, device=count.device)
-        count = total[..., (place + _WINDOW + 1).clamp(max=size)] - total[..., (place - _WINDOW).clamp(min=0)]
-        count = count.movedim(-1, axis)
+        size, around = count.shape[axis], count.clone()
+        for step in range(1, min(_WINDOW + 1, size)):
+            around.narrow(axis, 0, size - step).add_(count.narrow(axis, step, size - step))
+            around.narrow(axis, step, size - step).add_(count.narrow(axis, 0, size - step))
+        count = around
     return count
 
 
