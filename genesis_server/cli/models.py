@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import nullcontext
 from typing import Any
 
 import click
 
 from genesis_server.cli.options import json_option
 from genesis_server.cli.output import FAILED, explains_errors, print_json
+from genesis_server.cli.progress import DownloadBar
 
 
 @click.group()
@@ -47,7 +49,8 @@ def download(model: str, as_json: bool) -> None:
     """
     from genesis_server.hub.download import download as fetch
 
-    folder = fetch(model, None if as_json else _show)
+    with nullcontext() if as_json else DownloadBar() as bar:
+        folder = fetch(model, bar)
     print_json({"model": model, "folder": str(folder)}) if as_json else click.echo(folder)
 
 
@@ -59,7 +62,7 @@ def verify(model: str, as_json: bool) -> None:
     """Compares the weight files of MODEL with the published ones."""
     from genesis_server.hub.download import verify as check
 
-    problems = check(model)
+    problems = check(model, None if as_json else _say)
     if as_json:
         print_json({"model": model, "problems": problems})
     else:
@@ -94,6 +97,5 @@ def _plain(item: Any) -> dict[str, Any]:
     return {**dataclasses.asdict(item), "folder": str(item.folder) if item.folder else None}
 
 
-def _show(file: str, done: int, total: int) -> None:
-    if file:
-        click.echo(f"{done / 1e9:6.2f} of {total / 1e9:.2f} GB  {file}", err=True)
+def _say(file: str, _: int, size: int) -> None:
+    click.echo(f"{size / 1e9:6.2f} GB  {file}", err=True)

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Progress bars of a running generation: one line per stage on a terminal, nothing but notes anywhere else."""
+"""Progress of a running generation, a line per stage on a terminal and only notes anywhere else; and of a download."""
 
 from __future__ import annotations
 
 import sys
+import time
 from types import TracebackType
 
 import click
@@ -62,3 +63,37 @@ class StageBars:
         elif event.kind == EventKind.STAGE_FINISHED:
             total = self._progress.tasks[task].total or 1
             self._progress.update(task, total=total, completed=total)
+
+
+class DownloadBar:
+    """How far a download is: a bar on a terminal, anywhere else a line every ten seconds. A context manager."""
+
+    EVERY = 10.0
+
+    def __init__(self) -> None:
+        self._bar = None
+        self._next = 0.0
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+            columns = BarColumn(bar_width=30), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()
+            self._bar = Progress(*columns, TextColumn("{task.description}"), console=Console(stderr=True))
+            self._task = self._bar.add_task("", total=None)
+
+    def __enter__(self) -> DownloadBar:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def __call__(self, file: str, done: int, total: int) -> None:
+        """Bytes of all files that are here, of all there are, and the file that is on its way."""
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done, total=total, description=file)
+        elif (now := time.monotonic()) >= self._next or done == total:
+            self._next = now + self.EVERY
+            click.echo(f"{done / 1e9:6.2f} of {total / 1e9:.2f} GB  {file}", err=True)

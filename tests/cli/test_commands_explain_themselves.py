@@ -16,6 +16,7 @@ from click.testing import CliRunner
 
 from genesis_server.cli import main
 from genesis_server.cli.doctor import LIBRARIES
+from genesis_server.cli.progress import DownloadBar
 from genesis_server.protocol.parameters import parameter_names
 from genesis_server.service.collection import NEW_OBJECTS
 
@@ -114,3 +115,15 @@ def test_doctor_looks_for_what_is_installed_and_for_nothing_else() -> None:
     providers = packages_distributions()
     for name in LIBRARIES:
         assert {item.lower().replace("_", "-") for item in providers[name]} & pinned, f"{name} is not in requirements.lock"
+
+
+def test_a_download_says_how_far_it_is_now_and_then(capsys, monkeypatch) -> None:
+    """Bytes come in sixty thousand pieces."""
+    clock = iter(range(1000))
+    monkeypatch.setattr("genesis_server.cli.progress.time.monotonic", lambda: next(clock))
+    with DownloadBar() as bar:
+        for done in range(100):
+            bar("a/weights.safetensors", done * 10**7, 10**9)
+        bar("a/weights.safetensors", 10**9, 10**9)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 11 and lines[-1] == "  1.00 of 1.00 GB  a/weights.safetensors"
