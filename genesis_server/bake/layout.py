@@ -44,6 +44,10 @@ _HOPE = 1.008  # ... in larger steps where even a little more than the height pr
 _INTERLOCK = 0.9  # bitmaps need about this share of the space of their rectangles
 _BULKY, _WASTE = 0.1, 0.012  # shares of the whole area
 _SICKLE = 0.66  # of its rectangle, that a chart fills: less is one
+_SLABS = 64  # across a chart, whose lengths are compared: ...
+_STEP_SLABS = 3  # ... so many on either side of a cut ...
+_STEP = 0.5  # ... that differ by this share of the longest
+_STEP_FACES = 500  # with fewer, slabs hold too few
 _MANY_CHARTS = 150  # more are placed on half cells: whole ones would widen the padding by a fifth ...
 _TOO_MANY_CHARTS = 400  # ... but so many would take four times as long
 _BARELY = 0.01  # cells
@@ -259,6 +263,36 @@ def bulky_charts(flat: Tensor, chart: Tensor) -> Tensor:
     room = (high - low).prod(1)
     sickle = (area < _SICKLE * room) & (room - area > _WASTE * area.sum())
     return (sickle | (area > _BULKY * area.sum())).nonzero()[:, 0]
+
+
+def steps_cut(flat: Tensor, areas: Tensor, chart: Tensor, names: Tensor) -> tuple[Tensor, Tensor]:
+    """Where upright charts are cut best: where they suddenly become narrower, as at the inner corner of an L.
+
+    Args:
+        flat: float64 [F, 3, 2], every chart in its smallest rectangle.
+        areas: float [F].
+        chart: int64 [F].
+        names: int64 [n], the charts to cut.
+
+    Returns:
+        bool [F], faces of named charts on the far side of their cut; int64 [m], those of the charts that have no such place.
+    """
+    count = int(chart.max()) + 1
+    low, high = bounds(flat, chart, count)
+    place = (flat.mean(1) - low[chart]) / (high - low).clamp_min(1e-300)[chart]
+    slab = (place * _SLABS).long().clamp(0, _SLABS - 1)
+    steps = []
+    for axis in (0, 1):
+        width = exact_sum(chart * _SLABS + slab[:, axis], areas, count * _SLABS).view(count, _SLABS)
+        total = torch.cat([torch.zeros_like(width[:, :1]), torch.cumsum(width, 1)], 1)
+        mean = (total[:, _STEP_SLABS:] - total[:, :-_STEP_SLABS]) / _STEP_SLABS  # of the slabs from here on
+        steps.append((mean[:, _STEP_SLABS:] - mean[:, :-_STEP_SLABS]).abs() / mean.amax(1, keepdim=True).clamp_min(1e-300))
+    best, cut = torch.cat(steps, 1).max(1)
+    kind, at = cut // steps[0].shape[1], cut % steps[0].shape[1] + _STEP_SLABS
+    wanted = torch.zeros(count, dtype=torch.bool, device=chart.device).index_fill(0, names, True)
+    clear = (best >= _STEP) & (torch.bincount(chart, minlength=count) >= _STEP_FACES)
+    beyond = slab.gather(1, kind[chart, None])[:, 0] >= at[chart]
+    return beyond & (wanted & clear)[chart], names[~clear[names]]
 
 
 def _doubled_area(flat: Tensor) -> Tensor:

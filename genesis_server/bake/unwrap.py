@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from genesis_server.bake.borders import uncrossed
 from genesis_server.bake.charts import Adjacency, border_lengths, cluster_faces, connected, face_adjacency, rim_faces
 from genesis_server.bake.join import join_charts
 from genesis_server.bake.layout import (
@@ -20,6 +21,7 @@ from genesis_server.bake.layout import (
     pack_atlas,
     project_charts,
     scale_to_areas,
+    steps_cut,
     turn_to_rectangles,
     widen_slivers,
 )
@@ -40,7 +42,7 @@ _SQUEEZED = 0.4  # of its area, at least, a chart keeps in its neighbour's plane
 _CUT_RINGS = 1  # of faces around a fold, that are cut out with it
 _SMALLEST_WITH_FOLD = 16  # faces; smaller charts are halved
 _SLIVER_ROUNDS = 4  # taking a sliver out of a chart changes how the rest unfolds
-_COMPACT_ROUNDS = 3  # of halving
+_COMPACT_ROUNDS = 3  # of cutting in two
 _MIN_AREA = 1e-16  # of a face in model space: below, float32 positions no longer carry a normal
 
 
@@ -81,14 +83,17 @@ def unwrap(mesh: Mesh, texture_size: int, check: Callable[[], None] = lambda: No
 
 
 def _compact(mesh: Mesh, near: Adjacency, chart: Tensor) -> Tensor:
-    """Halves the charts that would leave much room unused: very large ones, and sickles."""
+    """Cuts the charts that would leave much room unused: very large ones, sickles, and grids of bars."""
     corners = mesh.vertices[mesh.faces.long()].double()
     for _ in range(_COMPACT_ROUNDS):
         flat = scale_to_areas(project_charts(corners, chart), near.areas, chart)
-        bulky = bulky_charts(turn_to_rectangles(flat, chart, rim_faces(chart, near.pairs)), chart)
+        flat = turn_to_rectangles(flat, chart, rim_faces(chart, near.pairs))
+        bulky = bulky_charts(flat, chart)
         if not len(bulky):
             break
-        chart = connected(_halved(mesh, chart, bulky), near.pairs)
+        part, other = steps_cut(flat, near.areas, chart, bulky)
+        chart = torch.where(part, chart + int(chart.max()) + 1, chart)
+        chart = connected(_halved(mesh, chart, other), near.pairs)
     return chart
 
 
@@ -107,8 +112,22 @@ def _lay_flat(mesh: Mesh, near: Adjacency, chart: Tensor, side: int) -> tuple[Te
         chart = connected(torch.where(thin, fresh, chart), near.pairs)
     else:
         flat = _flatten(mesh, near.areas, chart, density)
-    chart, flat = join_charts(mesh, near, chart, flat, 1.5 * density, MIN_ALTITUDE * float(_side(flat)) / side)
+    least = MIN_ALTITUDE * float(_side(flat)) / side
+    chart, flat = join_charts(mesh, near, chart, flat, 1.5 * density, least)
+    chart, flat = _without_crossings(mesh, near, chart, flat, least)
     return chart, widen_slivers(turn_to_rectangles(flat, chart, rim_faces(chart, near.pairs)), chart)
+
+
+def _without_crossings(mesh: Mesh, near: Adjacency, chart: Tensor, flat: Tensor, least: float) -> tuple[Tensor, Tensor]:
+    """The same with borders that nowhere cross: they give way, and where that is not enough, their faces leave the chart."""
+    fresh = torch.zeros_like(chart)  # first together, then each alone: a face cannot cross itself, so this ends
+    while True:
+        flat, crossing = uncrossed(flat, wedges(mesh.faces, chart), chart, altitudes(flat).clamp_max(least))
+        if not bool(crossing.any()):
+            return chart, scale_to_areas(flat, near.areas, chart)
+        count = int(chart.max()) + 1
+        chart = connected(torch.where(crossing, chart + count * (1 + fresh), chart), near.pairs)
+        fresh = torch.arange(len(chart), device=chart.device)
 
 
 def _flatten(mesh: Mesh, areas: Tensor, chart: Tensor, density: float) -> Tensor:
