@@ -48,6 +48,16 @@ def test_slender_things_are_drawn_on_request_alone() -> None:
     assert slender.float().mean() > 0.4
 
 
+def test_toys_are_drawn_on_request_alone_and_leave_the_others_as_they_are() -> None:
+    plain, mixed = (World("cpu", 64, toys=share).objects(3, 0, 40) for share in (0.0, 0.5))
+    same = (plain.materials == mixed.materials).flatten(1).all(1)
+    assert 8 < same.sum() < 40  # what is drawn after the choice of a slot tells them apart
+    toys = World("cpu", 64, toys=1.0)
+    found = toys.voxels(toys.objects(3, 0, 40))
+    counts = torch.bincount(found.coords[:, 0].long(), minlength=40)
+    assert (counts > 800).all() and found.coords[:, 1:].min() >= 0 and found.coords[:, 1:].max() < 64
+
+
 def test_the_held_out_objects_are_those_of_the_model_card() -> None:
     world = World("cpu")
     counts = torch.bincount(world.voxels(world.objects(HELD_OUT_SEED, 0, 4)).coords[:, 0].long())

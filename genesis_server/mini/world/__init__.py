@@ -34,12 +34,15 @@ class World:
         picture: default picture size in pixels.
         further: share of slender things and fruit. Without it objects are those of the first twelve slots alone, on which all
             numbers of the model card but those of slender things are measured.
+        toys: share of toys, flowers, cakes, shoes and the like among what is left after that.
 
     Raises:
         GenesisError: BAD_PARAMETER for a resolution that is no positive multiple of 4.
     """
 
-    def __init__(self, device: torch.device | str, resolution: int = 128, picture: int = 224, further: float = 0.0) -> None:
+    def __init__(
+        self, device: torch.device | str, resolution: int = 128, picture: int = 224, further: float = 0.0, toys: float = 0.0
+    ) -> None:
         if resolution < 4 or resolution % voxels.BLOCK:
             raise GenesisError(
                 ErrorCode.BAD_PARAMETER,
@@ -49,11 +52,11 @@ class World:
         self.device = torch.device(device)
         self.resolution = resolution
         self.picture = picture
-        self.further = further
+        self.further, self.toys = further, toys
 
     def objects(self, seed: int, start: int, count: int) -> Objects:
         """Objects `start` .. `start + count - 1` of `seed`: the same ones whatever the batch."""
-        return generate(self.device, seed, start, count, self.further)
+        return generate(self.device, seed, start, count, self.further, self.toys)
 
     def turned(self, objects: Objects, turn: torch.Tensor) -> Objects:
         """The same objects after a turn [B] in radians about their vertical axis, counter-clockwise from above; framed anew."""

@@ -106,6 +106,7 @@ def draw_kernel(
     numbers: wp.array(dtype=wp.int64),
     attempt: int,
     further: float,
+    toys: float,
     random: wp.array(dtype=int),
     used: wp.array(dtype=int),
     primitives: wp.array3d(dtype=float),
@@ -124,13 +125,15 @@ def draw_kernel(
     o.used = used
     o.row = row
     mix_paints(o)
-    category = slot(o, further)
+    category = slot(o, further, toys)
     draw(o, category)
     place(o, category, rotation, radius)
     illuminate(o, light)
 
 
-def attempt_objects(seed: int, numbers: torch.Tensor, attempt: int, further: float = 0.0) -> tuple[Objects, torch.Tensor]:
+def attempt_objects(
+    seed: int, numbers: torch.Tensor, attempt: int, further: float = 0.0, toys: float = 0.0
+) -> tuple[Objects, torch.Tensor]:
     """One attempt at the objects `numbers` (int64 [B]); also bool [B], whether each is acceptable."""
     batch, device = len(numbers), numbers.device
     empty = torch.zeros((batch,), device=device)
@@ -141,12 +144,12 @@ def attempt_objects(seed: int, numbers: torch.Tensor, attempt: int, further: flo
     state = torch.zeros((batch,), dtype=torch.int32, device=device)
     used = torch.zeros_like(state)
     outputs = (state, used, primitives, materials, rotation, radius, light)
-    launch(draw_kernel, batch, (seed, numbers, attempt, further, *outputs))
+    launch(draw_kernel, batch, (seed, numbers, attempt, further, toys, *outputs))
     frame = framing.fit(primitives, rotation.view(batch, 3, 3), radius)
     occupied = torch.zeros_like(state)
     launch(framing.count_kernel, (batch, 16, 16, 16), (primitives, frame, occupied))
     reach = framing.measure(primitives, frame)[:, 4:].amax(dim=1)
-    good = (occupied >= (FEWEST if further == 0 else FEWEST_FURTHER)) & (occupied <= MOST) & (reach < framing.WALL)
+    good = (occupied >= (FEWEST if further + toys == 0 else FEWEST_FURTHER)) & (occupied <= MOST) & (reach < framing.WALL)
     return Objects(primitives, materials, frame, light, rotation.view(batch, 3, 3), radius), good
 
 
@@ -162,15 +165,15 @@ def turned(objects: Objects, turn: torch.Tensor) -> Objects:
     return replace(objects, frame=framing.fit(objects.primitives, pose, objects.radius), pose=pose)
 
 
-def generate(device: torch.device, seed: int, start: int, count: int, further: float = 0.0) -> Objects:
-    """Objects start .. start + count - 1 of `seed`, each redrawn until it is acceptable; a share from the further slots."""
+def generate(device: torch.device, seed: int, start: int, count: int, further: float = 0.0, toys: float = 0.0) -> Objects:
+    """Objects start .. start + count - 1 of `seed`, each redrawn until it is acceptable; shares as `World` has them."""
     numbers = torch.arange(start, start + count, device=device)
-    objects, good = attempt_objects(seed % SEEDS, numbers, 0, further)
+    objects, good = attempt_objects(seed % SEEDS, numbers, 0, further, toys)
     for attempt in range(1, ATTEMPTS):
         bad = (~good).nonzero()[:, 0]
         if len(bad) == 0:
             break
-        again, fine = attempt_objects(seed % SEEDS, numbers[bad].contiguous(), attempt, further)
+        again, fine = attempt_objects(seed % SEEDS, numbers[bad].contiguous(), attempt, further, toys)
         for field in fields(Objects):
             getattr(objects, field.name)[bad] = getattr(again, field.name)
         good[bad] = fine
