@@ -77,7 +77,8 @@ class _Tokens:
         return (self.tokens[0],)
 
     def batched(self, samples: int) -> tuple[list[Tensor], Tensor]:
-        return [self.tokens], torch.zeros_like(self.tokens)
+        tokens = self.tokens.repeat_interleave(samples // len(self.tokens), 0)
+        return [tokens], torch.zeros_like(tokens)
 
 
 @dataclass(frozen=True)

@@ -23,18 +23,19 @@ def sample_structure(
     sampling: Sampling,
     samples: int = 1,
 ) -> Structure:
-    """Sample the occupied cells of `samples` objects.
+    """Sample the occupied cells of `samples` objects; of each the structure that is most like its `structure_samples` others.
 
     Raises:
         GenesisError: EMPTY_STRUCTURE when one of them has no cell at all.
     """
     noise = structure_noise(model, generator, samples).to(model.device)
     conditioning = pick(conditionings, plan.structure_size)
-    work = flow_work(noise[0, 0].numel() * samples, conditioning)
+    work = flow_work(noise[0, 0].numel() * len(noise), conditioning)
     with model.use(STRUCTURE_FLOW, work, sampling.precision) as used:
         latent = run_sampler(used, noise, conditioning, sampling)
     with model.network(STRUCTURE_DECODER) as decoder, torch.inference_mode():
         occupied = _pool(decoder(latent)[:, 0] > 0, plan.grid)
+    occupied = torch.stack([_middle(drawn) for drawn in occupied.unflatten(0, (samples, -1))])
     coords = occupied.nonzero().int()
     found = torch.bincount(coords[:, 0].long(), minlength=samples)
     if not bool(found.all()):
@@ -48,9 +49,20 @@ def sample_structure(
 
 
 def structure_noise(model: Model, generator: torch.Generator, samples: int = 1) -> Tensor:
-    """Draw 1: float32 `[samples, C, r, r, r]` on the CPU."""
+    """Draw 1: float32 `[samples * structure_samples, C, r, r, r]` on the CPU, those of one object together."""
     flow = model.architecture(STRUCTURE_FLOW)
-    return draw_noise(generator, samples, flow["in_channels"], *(flow["resolution"],) * 3)
+    return draw_noise(generator, samples * model.config.structure_samples, flow["in_channels"], *(flow["resolution"],) * 3)
+
+
+def _middle(drawn: Tensor) -> Tensor:
+    """The one of several bool grids `[N, G, G, G]` that overlaps the others most."""
+    if len(drawn) == 1:
+        return drawn[0]
+    flat = drawn.flatten(1).float()
+    both = flat @ flat.T
+    size = both.diagonal()
+    overlap = both / (size[:, None] + size - both).clamp(min=1)
+    return drawn[int(overlap.sum(1).argmax())]
 
 
 def _pool(occupied: Tensor, grid: int) -> Tensor:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Plans, several samples, several views, cascades and empty structures, on a tiny model with random weights."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -106,6 +107,20 @@ def test_later_noise_is_the_same_whether_earlier_stages_ran_or_were_stored(model
     skip_shape_noise(model, plan, structure, shape, generator)
     again = sample_texture(model, plan, shape, tokens, generator, sampling(model, "texture"))
     assert torch.equal(again.feats, texture.feats)
+
+
+def test_the_structure_most_like_the_others_is_taken(model: Model) -> None:
+    plan, tokens = model.plan(), conditioning(model)
+    model.config = dataclasses.replace(model.config, structure_samples=3)
+    taken = sample_structure(model, plan, tokens, seeded(5), sampling(model, "structure"), 2)
+    model.config = dataclasses.replace(model.config, structure_samples=1)
+    single = sample_structure(model, plan, tokens, seeded(5), sampling(model, "structure"), 6)
+    cells = [set(map(tuple, single.coords[single.coords[:, 0] == index, 1:].tolist())) for index in range(6)]
+    for number, drawn in enumerate((cells[:3], cells[3:])):
+        likeness = [sum(len(a & b) / len(a | b) for b in drawn) for a in drawn]
+        best = drawn[likeness.index(max(likeness))]
+        assert set(map(tuple, taken.coords[taken.coords[:, 0] == number, 1:].tolist())) == best
+        assert len({len(each) for each in drawn}) > 1  # they do differ
 
 
 @pytest.mark.parametrize("mode", ["stochastic", "multidiffusion"])
