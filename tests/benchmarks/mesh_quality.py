@@ -118,7 +118,7 @@ def measure(name: str, voxels: OVoxel, mode: str, faces: int, device: str) -> di
     quads_mean, quads_p99, made = distances_in_cells(mesh, quads, stored)
     levels = [len(model.faces) for model in models]
     row = {"asset": name, "mode": mode, "resolution": stored.resolution, "target": faces, "faces": levels[0]}
-    row |= {"extracted": len(raw.faces)}
+    row |= {"extracted": len(there.faces)}
     kept = ("degenerate_faces", "duplicate_faces", "non_manifold_edges", "turned_edges", "components", "watertight")
     row |= {key: shape[key] for key in kept} | {"boundary_edges": shape["boundary_edges"]}
     row |= {"inside_out": shape["inside_out_components"], "worst_aspect": round(shape["worst_aspect"], 1)}
