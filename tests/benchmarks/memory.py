@@ -149,8 +149,6 @@ class Shared:
 def load_model(known: Known, budget: float | None, shared: Shared) -> Watched:
     """The model of the folder under a budget, loaded as every run does; its shape decoder says what is known."""
     os.environ.pop(BUDGET_VARIABLE, None)
-    if shared.device.type == "cuda":
-        torch.cuda.set_per_process_memory_fraction(1.0)
     if budget is not None:
         os.environ[BUDGET_VARIABLE] = f"{budget}GB"
     model = Watched.load(str(shared.folder), shared.device)
@@ -220,6 +218,8 @@ def _available() -> int:
 def run_row(kind: str, budget: float | None, options: argparse.Namespace, shared: Shared) -> dict[str, Any]:
     """A run that loads everything, then the one that counts: seconds, prediction, peaks, by stage and by network."""
     device, cuda = shared.device, shared.device.type == "cuda"
+    if cuda:
+        torch.cuda.set_per_process_memory_fraction(1.0)  # the row before may have had a budget
     resolution = int(kind.split("_")[0]) // (8 if options.tiny else 1)
     if resolution not in shared.objects:
         shared.objects[resolution] = known_object(resolution, device, STRUCTURE_CELLS // (8 if options.tiny else 1))
