@@ -81,7 +81,7 @@ class _Work:
                 self._left[face[k], face[(k + 1) % 3]] = number
         self._links = [(a, b) for a, b in self._left if a < b and (b, a) in self._left]
         pairs = np.array([(self._left[a, b], self._left[b, a]) for a, b in self._links]).reshape(-1, 2)
-        self._pairs, self._joined = pairs, np.ones(len(pairs), bool)
+        self._pairs, self._joined, self._count = pairs, np.ones(len(pairs), bool), len(self.faces)
         self._link_number = {edge: number for number, edge in enumerate(self._links)}
         self._parts = self._count_parts(self._joined)
 
@@ -178,8 +178,8 @@ class _Work:
 
     def _count_parts(self, joined: np.ndarray) -> int:
         one, two = self._pairs[joined].T
-        count = len(self._left) // 3
-        return connected_components(coo_matrix((np.ones(len(one), bool), (one, two)), (count, count)), directed=False)[0]
+        graph = coo_matrix((np.ones(len(one), bool), (one, two)), (self._count, self._count))
+        return connected_components(graph, directed=False)[0]
 
     def result(self, mesh: Wedges) -> Cut:
         device = mesh.faces.device
