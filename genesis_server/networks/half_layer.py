@@ -68,8 +68,9 @@ class HalfLayer(nn.Module):
         qkv = self._product("qkv", x).unflatten(-1, (3, self.heads, -1))
         branch = Branch(self._product("out", attend(*norm_rotate_(qkv, (None, None), phases))), self._scale(0))
         h, x = self._normed(1, h, branch)
-        hidden = self.activation(self._product("gate", x)) * self._product("up", x) if self.gated else None
-        hidden = self.activation(self._product("up", x)) if hidden is None else hidden
+        hidden = self.activation(self._product("gate" if self.gated else "up", x))
+        if self.gated:
+            hidden *= self._product("up", x)
         return h, Branch(self._product("down", hidden), self._scale(1))
 
     def _normed(self, number: int, h: Tensor, branch: Branch | None) -> tuple[Tensor, Tensor]:
