@@ -28,12 +28,13 @@ DATA = """## Data
 
 Only procedural objects (`genesis_server/mini/world`): signed distance fields of primitives, revolutions, extrusions and
 assemblies with procedural PBR materials, rendered with alpha at {picture} px from the front (pitch 0 to 25 degrees), voxelised
-at {resolution}^3. Three of ten are toys and things that people draw (plush animals, dolls, ducks, cakes, guitars, flowers, shoes,
-cups, pineapples; since the fourth round), two slender things (chairs, stands, wheels, nets, bare trees; rods down to 1.8 voxels)
-and fruit (since the third), the others those that the model is measured on. One picture in three is a drawing (flat or nearly
-so, most with outlines), one in seven has lines or grain that are only printed on it, four in ten have another exposure; a quarter
-to a half of the objects come with a second picture from behind or the side. The structure stage sees mirror images too. Every
-object is made once, seen for a while, and replaced; no data set is stored. No photographs, no models made by people.
+at {resolution}^3. Three of ten are toys and things that people draw (plush animals, dolls, ducks, cakes, guitars, flowers,
+shoes, cups, pineapples; since the fourth round), two slender things (chairs, stands, wheels, nets, bare trees; rods down to
+1.8 voxels) and fruit (since the third), the others those that the model is measured on. One picture in three is a drawing
+(flat or nearly so, most with outlines), one in seven has lines or grain that are only printed on it, four in ten have another
+exposure; a quarter to a half of the objects come with a second picture from behind or the side. The structure stage sees
+mirror images too. Every object is made once, seen for a while, and replaced; no data set is stored. No photographs, no
+models made by people.
 """
 TRAINING = """Seed {seed} (held-out objects: seed {held_out}); latents of {channels} channels; Muon on the matrices of
 transformer blocks and AdamW on the rest, bfloat16 products over float32 weights, moving averages exported as float16.
@@ -68,8 +69,9 @@ LIMITS = """## Limits
   real photographs expect the right outline and colours and a plausible body; text, faces and fine relief are lost.
 - The output is aligned with the first picture. What no picture shows is guessed. Further pictures are taken as those of a
   turntable: two are front and back, four are front, left, back, right.
-- Parts thinner than two voxels (1/64 of the object) come out torn, and what is like nothing in its world often does. What was made is fitted to the picture's outline
-  (`pipeline/outline.py`): what stands beside it goes, gaps in it are closed by round rods. What no picture shows stays torn.
+- Parts thinner than two voxels (1/64 of the object) come out torn, and what is like nothing in its world often comes out
+  lumpy. What was made is fitted to the picture's outline (`pipeline/outline.py`): what stands beside it goes, gaps in it are
+  closed by round rods. What no picture shows stays as it was guessed.
 - Depth is the least certain of the three directions.
 - Alpha is always opaque. Metallic and roughness are guesses from one picture under unknown light.
 """
