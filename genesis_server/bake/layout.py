@@ -37,7 +37,7 @@ _TRIES_FOR_ALL = 500  # ... and about this many divided by the charts, of each o
 _SWAPPED = 0.3  # of the charts change their place in the order from one try to the next ...
 _SWAP = 0.25  # ... by this much of the logarithm of their area, to either side together
 _BOLD = 1.05  # times the density that the first try promises: where the search begins ...
-_SURE = 1.02  # ... or of very many charts, whose orders hardly differ ...
+_SURE = 1.02  # ... or of many charts, whose orders hardly differ ...
 _SHRINK = 0.994  # ... and how it goes down from there ...
 _HOPELESS = 1.02  # times the side: charts of that height will not fit in another order
 _HOPE = 1.008  # ... in larger steps where even a little more than the height promises is far
@@ -139,7 +139,7 @@ def pack_atlas(flat: Tensor, chart: Tensor, texture_size: int, check: Callable[[
         density *= math.sqrt(cells / _placed(cut, cells, orders.best[None])[0].height)
         if float(flat_areas(flat).sum()) * density**2 >= _ROOMY * cells**2:
             break
-    density *= _BOLD if len(low) <= _TOO_MANY_CHARTS else _SURE
+    density *= _BOLD if len(low) <= _MANY_CHARTS else _SURE
     for _ in range(_MAX_SHRINKS):
         cut = _cut_out(flat * density, chart, low * density, high * density, padding)
         lowest = math.inf
