@@ -60,14 +60,16 @@ def bake(asset: Path, out: Path | None, as_json: bool, **settings: Any) -> None:
     genesis bake chair.vxz --lods 3 --texture-format webp
     """
     chosen = GenerateSettings().with_values(given(settings)).bake
+    if not asset.is_file():
+        what = "is a folder" if asset.is_dir() else "does not exist"
+        raise GenesisError(ErrorCode.BAD_ASSET, f"{asset} {what}.", "Name a .vxz file.")
     out = (out or asset.with_suffix(".glb")).absolute()
     if out.suffix.lower() != ".glb":
         raise GenesisError(ErrorCode.BAD_PARAMETER, f"{out.name} is no name for a GLB.", "Let it end in .glb.")
     if not out.parent.is_dir():
         raise GenesisError(ErrorCode.BAD_PARAMETER, f"The folder {out.parent} does not exist.", "Choose another with --out.")
-    if not asset.is_file():
-        what = "is a folder" if asset.is_dir() else "does not exist"
-        raise GenesisError(ErrorCode.BAD_ASSET, f"{asset} {what}.", "Name a .vxz file.")
+    if not os.access(out.parent, os.W_OK):
+        raise GenesisError(ErrorCode.BAD_PARAMETER, f"Nothing may be written to {out.parent}.", "Choose another with --out.")
     made = _run(asset, out, chosen, as_json)
     if as_json:
         print_json(made)

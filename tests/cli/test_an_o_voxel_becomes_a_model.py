@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,17 @@ def test_one_call_makes_every_level_and_texture(vxz: Path, tmp_path: Path) -> No
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.glb"]
     assert genesis("bake", vxz, "-o", out, *QUICK, "--no-normal-map").exit_code == 0
     assert read_glb(out).material.normal is None
+
+
+def test_places_that_cannot_be_read_or_written_are_refused_before_work(
+    vxz: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = genesis("bake", ".", "--json")
+    assert result.exit_code == 1 and json.loads(result.stdout)["error"]["message"] == ". is a folder."
+    may = os.access  # tests may run as a user who may write anywhere
+    monkeypatch.setattr(os, "access", lambda path, mode, **more: mode != os.W_OK and may(path, mode, **more))
+    result = genesis("bake", vxz, "-o", tmp_path / "a.glb", "--json")
+    assert result.exit_code == 2 and str(tmp_path) in json.loads(result.stdout)["error"]["message"]
 
 
 @pytest.mark.parametrize(
