@@ -16,7 +16,7 @@ from genesis_server.bake.layout import altitudes, side_by_side
 from native_ext.exact_sum import exact_sum
 from native_ext.segment_crossings import crossing_segments
 
-_ROUNDS = 8
+_ROUNDS, _ROUNDS_PER_RING = 16, 5  # first the border's own points move, then those around them with them
 _ROUNDING = 1e-6  # radians
 _INWARD = 0.5  # of the way to the middle of its faces that a point goes per round
 
@@ -34,25 +34,37 @@ def uncrossed(flat: Tensor, corner: Tensor, chart: Tensor, lowest: Tensor) -> tu
         float64 [F, 3, 2] and bool [F], faces at whose border the chart still crosses itself.
     """
     crossing = crossing_faces(flat, corner, chart)
-    for _ in range(_ROUNDS):
+    if bool(crossing.any()):
+        touched = torch.zeros(int(chart.max()) + 1, dtype=torch.bool, device=flat.device)
+        touched[chart[crossing]] = True
+        here = touched[chart].nonzero()[:, 0]
+        names, local = (torch.unique(part[here], return_inverse=True)[1] for part in (corner, chart))
+        moved, left = _drawn_in(flat[here], names, local, lowest[here], crossing[here])
+        flat, crossing = flat.index_copy(0, here, moved), crossing.index_copy(0, here, left)
+    return flat, crossing
+
+
+def _drawn_in(flat: Tensor, corner: Tensor, chart: Tensor, lowest: Tensor, crossing: Tensor) -> tuple[Tensor, Tensor]:
+    lowest = torch.minimum(lowest, altitudes(flat))
+    for step in range(_ROUNDS):
         if not bool(crossing.any()):
             break
         point = torch.zeros(int(corner.max()) + 1, 2, dtype=flat.dtype, device=flat.device)
         point[corner] = flat
         moving = torch.zeros(len(point), dtype=torch.bool, device=flat.device)
         moving[corner[crossing]] = True
+        for _ in range(step // _ROUNDS_PER_RING):
+            moving[corner[moving[corner].any(1)]] = True
         around = moving[corner].any(1).nonzero()[:, 0]
         names, index = torch.unique(corner[around], return_inverse=True)
         middle = exact_sum(index.reshape(-1), flat[around].mean(1).repeat_interleave(3, 0), len(names))
         inward = _INWARD * (middle / torch.bincount(index.reshape(-1))[:, None] - point[names])
         point[names] += torch.where(moving[names, None], inward, 0.0)
-        spoiled = altitudes(point[corner[around]]) < torch.minimum(lowest, altitudes(flat))[around]
-        back = corner[around[spoiled]]
-        point[back] = flat[around[spoiled]]
-        fresh = point[corner]
-        if bool((altitudes(fresh[around]) < torch.minimum(lowest, altitudes(flat))[around]).any()):
+        spoiled = around[altitudes(point[corner[around]]) < lowest[around]]
+        point[corner[spoiled]] = flat[spoiled]
+        if bool((altitudes(point[corner[around]]) < lowest[around]).any()):
             break  # those that went back have spoiled others
-        flat = fresh
+        flat = point[corner]
         crossing = crossing_faces(flat, corner, chart)
     return flat, crossing
 

@@ -25,6 +25,7 @@ from native_ext.relax_flat import own_shapes, relax_flat
 _ROUNDS = 8  # each joins the pairs that fit best, of which most charts are not part
 _SHARED = 0.25  # of the shorter outline, at least, that disappears when two charts join
 _GAP = 0.12  # of the common border's length: root mean square distance of its two places
+_SPECK, _LOOSE_GAP = 1e-4, 0.5  # ... or this much where one chart is smaller than this share of the whole area
 _STRETCH = 0.02  # mean squared distance of corners from where their true shapes would be, of those shapes' size
 _FILL = 0.72  # of its rectangle that a chart fills, or as much as its parts did
 _LOSS = 0.08
@@ -228,7 +229,8 @@ def _offers(work: _Surface, chart: Tensor, flat: Tensor, refused: Tensor) -> _Of
     around = _outlines(work, chart)
     relief = shared / torch.minimum(around[first], around[second])
     smaller, larger = torch.minimum(area[first], area[second]), torch.maximum(area[first], area[second])
-    allowed = (relief >= _SHARED) & (gap <= _GAP)
+    tiny = smaller < _SPECK * area.sum()
+    allowed = (relief >= _SHARED) & (gap <= torch.where(tiny, _LOOSE_GAP, _GAP))
     allowed &= (smaller + larger <= _LARGEST * area.sum()) | (smaller < _CRUMB * larger)
     allowed &= ~torch.isin(key, refused)
     score = torch.where(allowed, relief - gap, -math.inf)

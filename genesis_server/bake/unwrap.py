@@ -104,7 +104,7 @@ def _lay_flat(mesh: Mesh, near: Adjacency, chart: Tensor, side: int) -> tuple[Te
         flat = _flatten(mesh, near.areas, chart, density)
         least = MIN_ALTITUDE * float(_side(flat)) / side
         flat = widen_thin(flat, wedges(mesh.faces, chart), 2 * least)
-        thin = (altitudes(flat) < least) | uppermost(flat, chart, 2 * density)
+        thin = altitudes(flat) < least
         thin &= torch.bincount(chart)[chart] > 1
         if not bool(thin.any()):
             break
@@ -119,15 +119,18 @@ def _lay_flat(mesh: Mesh, near: Adjacency, chart: Tensor, side: int) -> tuple[Te
 
 
 def _without_crossings(mesh: Mesh, near: Adjacency, chart: Tensor, flat: Tensor, least: float) -> tuple[Tensor, Tensor]:
-    """The same with borders that nowhere cross: they give way, and where that is not enough, their faces leave the chart."""
-    fresh = torch.zeros_like(chart)  # first together, then each alone: a face cannot cross itself, so this ends
-    while True:
+    """The same with borders that nowhere cross: they give way, and where that is not enough, their faces leave the chart,
+    or it is halved."""
+    for attempt in range(_SPLIT_ROUNDS):
         flat, crossing = uncrossed(flat, wedges(mesh.faces, chart), chart, altitudes(flat).clamp_max(least))
         if not bool(crossing.any()):
-            return chart, scale_to_areas(flat, near.areas, chart)
-        count = int(chart.max()) + 1
-        chart = connected(torch.where(crossing, chart + count * (1 + fresh), chart), near.pairs)
-        fresh = torch.arange(len(chart), device=chart.device)
+            break
+        if attempt == 0:
+            parts = torch.where(crossing, chart + int(chart.max()) + 1, chart)
+        else:
+            parts = _halved(mesh, chart, torch.unique(chart[crossing]))
+        chart = connected(parts, near.pairs)
+    return chart, scale_to_areas(flat, near.areas, chart)
 
 
 def _flatten(mesh: Mesh, areas: Tensor, chart: Tensor, density: float) -> Tensor:
