@@ -151,7 +151,7 @@ def shortfalls(row: dict[str, Any]) -> list[str]:
         "distance": row["mean"] <= near and row["p99"] <= max(0.5, near),
         "watertight": row["watertight"] or not closed,
         "target": row["faces"] <= 1.02 * row["target"] and (few or row["faces"] >= 0.98 * row["target"]),
-        "LOD slivers": max(row["level_slivers"]) < 0.01,
+        "LOD slivers": max(row["level_slivers"]) <= 0.01,
         "LOD clean": row["level_defects"] == 0,
         "LOD 25 %": abs(row["lods"][0] - 1) <= 0.02,
         "LOD 5 %": abs(row["lods"][1] - 1) <= 0.02,
