@@ -23,12 +23,17 @@ def sample_structure(
     sampling: Sampling,
     samples: int = 1,
 ) -> Structure:
-    """Sample the occupied cells of `samples` objects; of each the structure that is most like its `structure_samples` others.
+    """Sample the occupied cells of `samples` objects.
+
+    Of a model's `structure_samples` of each object the one most like the others is taken. With another number of steps than the
+    model's own the first is, alone: who chooses the steps chooses the time.
 
     Raises:
         GenesisError: EMPTY_STRUCTURE when one of them has no cell at all.
     """
     noise = structure_noise(model, generator, samples).to(model.device)
+    if sampling.parameters.steps != model.config.samplers["structure"].steps:
+        noise = noise[:: model.config.structure_samples].contiguous()
     conditioning = pick(conditionings, plan.structure_size)
     work = flow_work(noise[0, 0].numel() * len(noise), conditioning)
     with model.use(STRUCTURE_FLOW, work, sampling.precision) as used:

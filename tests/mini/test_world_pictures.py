@@ -4,6 +4,7 @@
 import pytest
 import torch
 
+from genesis_server.mini import supply
 from genesis_server.mini.world import Objects, Pictures, Voxels, World, save_sheet, visible
 from genesis_server.mini.world.frame import CAMERA
 
@@ -100,3 +101,17 @@ def test_sheet_holds_three_rows_per_object(pictures: Pictures, tmp_path) -> None
 
     save_sheet(pictures, tmp_path / "sheet.png", columns=5)
     assert Image.open(tmp_path / "sheet.png").size == (5 * SIZE, 2 * 3 * SIZE)
+
+
+@pytest.mark.parametrize("kind", ["HATCHED_SHARE", "GRAINED_SHARE", "FLAT_SHARE"])
+def test_what_is_drawn_on_training_pictures_stays_within_their_outlines(pictures: Pictures, monkeypatch, kind: str) -> None:
+    for name in ("FLAT_SHARE", "EXPOSED_SHARE", "HATCHED_SHARE", "GRAINED_SHARE"):
+        monkeypatch.setattr(supply, name, float(name == kind))
+    torch.manual_seed(0)
+    before, after = supply.plain(pictures).int(), supply.varied(pictures).int()
+    assert torch.equal(after[:, 3], before[:, 3])
+    assert (after[:, :3] <= after[:, 3:] + 1).all()  # premultiplied
+    changed = ((after - before)[:, :3].abs().amax(1) > 8).flatten(1).float().sum(1) / (before[:, 3] > 0).flatten(1).sum(1)
+    assert changed.max() > 0.05
+    if kind == "HATCHED_SHARE":  # lines darken and leave the rest
+        assert (after <= before + 1).all() and changed.mean() < 0.5

@@ -121,6 +121,15 @@ def test_the_structure_most_like_the_others_is_taken(model: Model) -> None:
         best = drawn[likeness.index(max(likeness))]
         assert set(map(tuple, taken.coords[taken.coords[:, 0] == number, 1:].tolist())) == best
         assert len({len(each) for each in drawn}) > 1  # they do differ
+    model.config = dataclasses.replace(model.config, structure_samples=3)
+    other = sampling(model, "structure").parameters.replace({"steps": sampling(model, "structure").parameters.steps + 1})
+    hurried = sample_structure(model, plan, tokens, seeded(5), Sampling(other), 2)
+    model.config = dataclasses.replace(model.config, structure_samples=1)
+    single = sample_structure(model, plan, tokens, seeded(5), Sampling(other), 6)
+    for number in (0, 1):  # the first of each three
+        assert torch.equal(
+            hurried.coords[hurried.coords[:, 0] == number, 1:], single.coords[single.coords[:, 0] == 3 * number, 1:]
+        )
 
 
 @pytest.mark.parametrize("mode", ["stochastic", "multidiffusion"])
