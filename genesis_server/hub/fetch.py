@@ -98,11 +98,8 @@ def still_to_come(offer: Offer) -> int:
 
 def sha256_of(file: Path) -> str:
     """Digest of a file, in hexadecimal digits."""
-    digest = hashlib.sha256()
     with file.open("rb") as stream:
-        while chunk := stream.read(CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 @contextmanager

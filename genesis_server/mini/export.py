@@ -31,7 +31,6 @@ PACKAGED = (
     "texture_decoder",
     "texture_flow",
 )
-MODEL_ID = "genesis-mini"
 # The world's objects fill 0.985 of their pictures (`world/frame.py`), a cutout all of it and a pixel less; measured best of
 # .004, .0075 and .011 are the last two, alike.
 BORDER = 0.009
