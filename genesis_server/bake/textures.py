@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from genesis_server.bake.material import Material
+from genesis_server.bake.seams import fill_gutters
 from genesis_server.bake.surface import DetailedSurface
 from genesis_server.bake.tangents import encode_normals
 from genesis_server.bake.unwrapped import UnwrappedMesh
@@ -91,7 +92,7 @@ def bake_textures(
                 future.cancel()
     if on_step is not None:
         on_step(len(jobs), len(jobs))
-    return _material(covered, values, normals, settings, voxels)
+    return _material(unwrapped, covered, values, normals, settings, voxels)
 
 
 def _bake_texels(
@@ -122,12 +123,21 @@ def alpha_mode(alpha: Tensor) -> str:
     return "MASK" if float(extreme) >= CLEAR_CUT else "BLEND"
 
 
-def _material(covered: Tensor, values: Tensor, normals: Tensor | None, settings: BakeSettings, voxels: OVoxel) -> Material:
+def _material(
+    unwrapped: UnwrappedMesh,
+    covered: Tensor,
+    values: Tensor,
+    normals: Tensor | None,
+    settings: BakeSettings,
+    voxels: OVoxel,
+) -> Material:
     source = nearest_covered(covered).long()
     place = torch.cumsum(covered.reshape(-1), 0)[source.clamp(min=0)] - 1  # row of `values` for every texel
+    shading = None if normals is None else _normal_map(normals, place)
     mode = settings.alpha.upper()
     if settings.alpha == "auto":
         mode = alpha_mode(voxels.attributes[:, ATTRIBUTE_CHANNELS["alpha"]][:, 0])
+    values, place = fill_gutters(values.clamp(0, 1), place, covered, unwrapped)
     texels = _bytes(values)
     rgb, metallic, roughness, alpha = (texels[:, ATTRIBUTE_CHANNELS[name]] for name in ATTRIBUTE_CHANNELS)
     opaque = torch.full_like(alpha, 255)
@@ -137,7 +147,7 @@ def _material(covered: Tensor, values: Tensor, normals: Tensor | None, settings:
         base_color=base[place].cpu().numpy(),
         metallic_roughness=surface[place].cpu().numpy(),
         alpha_mode=mode,
-        normal=None if normals is None else _normal_map(normals, place),
+        normal=shading,
     )
 
 

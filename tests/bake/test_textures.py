@@ -12,13 +12,14 @@ import torch
 
 from genesis_server.bake.material import Material
 from genesis_server.bake.surface import DetailedSurface
-from genesis_server.bake.textures import alpha_mode, bake_textures
+from genesis_server.bake.textures import REACH, alpha_mode, bake_textures
 from genesis_server.bake.unwrap import unwrap
 from genesis_server.bake.unwrapped import UnwrappedMesh
 from genesis_server.mesh.mesh import Mesh
 from genesis_server.ovoxel.voxels import OVoxel
 from genesis_server.protocol.errors import ErrorCode, GenesisError
 from genesis_server.protocol.parameters import BakeSettings
+from native_ext.rasterize import rasterize
 from tests import analytic
 
 SIZE, RESOLUTION = 512, 64
@@ -47,6 +48,12 @@ def sample(picture: np.ndarray, uv: np.ndarray) -> np.ndarray:
     return np.stack([part[0] for part in parts], 1)
 
 
+def shown(mesh: UnwrappedMesh, material: Material) -> np.ndarray:
+    """The colours that a bilinear sample can mix, [P, 3]."""
+    size = material.base_color.shape[0]
+    return material.base_color[rasterize(mesh.uvs[mesh.faces.long()] * size, size, size, REACH).face.numpy() >= 0, :3]
+
+
 def surface_points(mesh: UnwrappedMesh, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Points spread evenly over the surface, and their uvs."""
     rng = np.random.default_rng(0)
@@ -70,9 +77,9 @@ def test_texels_have_the_true_colour(baked: tuple[analytic.Solid, UnwrappedMesh,
 
 
 def test_seams_do_not_show_in_small_mip_levels(baked: tuple[analytic.Solid, UnwrappedMesh, Material]) -> None:
-    """Both sides of every seam edge differ by at most 4 levels on average, where a mip texel is as wide as the padding.
+    """Both sides of every seam edge nearly agree where a mip texel is as wide as the padding: within 2 of 255 on average.
 
-    That is level 2 here, with 4 texels of padding, and level 3 at 2048 pixels with 8, where the issue asks for it.
+    That is level 2 here, with 4 texels of padding, and level 3 at 2048 pixels with 8, where the issue asks for 4 levels.
     """
     _, mesh, material = baked
     mip = cv2.resize(material.base_color[..., :3], (SIZE // 4, SIZE // 4), interpolation=cv2.INTER_AREA)
@@ -88,12 +95,13 @@ def test_seams_do_not_show_in_small_mip_levels(baked: tuple[analytic.Solid, Unwr
     middle = mesh.uvs[ends].mean(1).double().numpy()
     difference = np.abs(sample(mip, middle[a[seam]]) - sample(mip, middle[b[seam]]))
     assert int(seam.sum()) > 50
-    assert difference.mean() <= 4
+    assert difference.mean() <= 2
 
 
 def test_no_texel_is_left_black(baked: tuple[analytic.Solid, UnwrappedMesh, Material]) -> None:
-    """The closed form never goes below 0.1 in any colour channel."""
-    assert baked[2].base_color[..., :3].min() >= 25
+    """The closed form never goes below 0.1 in any colour channel; between charts texels may, to make up for others."""
+    _, mesh, material = baked
+    assert shown(mesh, material).min() >= 25
 
 
 def test_holes_in_the_data_take_the_nearest_voxel() -> None:
@@ -102,8 +110,8 @@ def test_holes_in_the_data_take_the_nearest_voxel() -> None:
     bitten = OVoxel(
         voxels.coords[keep], voxels.dual_vertices[keep], voxels.intersected[keep], 32, None, voxels.attributes[keep]
     )
-    material = bake_textures(unwrap(mesh, 128), mesh, bitten, BakeSettings(texture_size=128))
-    assert material.base_color[..., :3].min() >= 25
+    unwrapped = unwrap(mesh, 128)
+    assert shown(unwrapped, bake_textures(unwrapped, mesh, bitten, BakeSettings(texture_size=128))).min() >= 25
 
 
 def test_both_sides_of_a_thin_wall_keep_their_own_colour() -> None:
