@@ -23,10 +23,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
 import warp as wp
 
 from genesis_server.bake.levels import coarser_level
+from genesis_server.bake.textures import bake_textures
 from genesis_server.bake.unwrap import unwrap
 from genesis_server.bake.unwrapped import UnwrappedMesh
 from genesis_server.mesh.finish import finish_mesh, repair
@@ -37,6 +39,7 @@ from genesis_server.ovoxel.enclose import enclosed_surface
 from genesis_server.ovoxel.extract import extract_mesh
 from genesis_server.ovoxel.voxelize import voxelize_mesh
 from genesis_server.ovoxel.voxels import OVoxel
+from genesis_server.protocol.parameters import BakeSettings
 from native_ext.closest_point import SurfaceSearch
 from tests.analytic import lattice, leaves, torus, voxelize
 from tests.bumpy import bumpy_voxels
@@ -256,6 +259,16 @@ def checks(device: str) -> dict[str, Callable[[], str]]:
                 same.append(all(torch.equal(getattr(one, name).cpu(), getattr(here, name)) for name in names))
         return f"25 and 5 % of two meshes, the same bytes twice; the CPU's, which nobody asks for: {same}"
 
+    def texturing() -> str:
+        level, settings = unwrap(finish_mesh(raw, 10_000), 1024), BakeSettings(normal_map=False)
+        here = bake_textures(level, raw, voxels, settings).base_color
+        parts = _level_moved(level, device), _moved(raw, device), _to(voxels, device)
+        one, two = (bake_textures(*parts, settings).base_color for _ in range(2))
+        assert (one == two).all(), "two runs differ"
+        off = np.abs(one.astype(int) - here).max(2)
+        assert off.mean() < 0.01 and (off > 2).mean() < 1e-4
+        return f"1024 texels, the same bytes twice; {(off > 0).mean():.1e} of the texels are not the CPU's, largest {off.max()}"
+
     found = (
         extraction,
         enclosing,
@@ -268,6 +281,7 @@ def checks(device: str) -> dict[str, Callable[[], str]]:
         voxelizing,
         finishing,
         levels,
+        texturing,
     )
     return {check.__name__: check for check in found}
 
