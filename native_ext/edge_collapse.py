@@ -29,6 +29,9 @@ wp.set_module_options({"enable_backward": False, "fuse_fp": False})  # the same 
 NEVER = (1 << 63) - 1  # key above that of every edge
 _FEW = 0.02  # of the most edges that a round looked at: fewer are not worth it
 _KEPT_BITS = 0xFFF00000  # of the cost: 12 bits, an eighth; nearly equal costs are compared by the scrambled number
+_LEFT, _LEAST, _OUT = (
+    wp.constant(number) for number in range(3)
+)  # edges of a round: for later ones, to be asked, too near one
 _SCRAMBLE = 0x9E3779B1  # odd, so that multiplication modulo 2^32 is one to one
 
 
@@ -96,15 +99,16 @@ def choose_sides(
     going = torch.zeros(len(sides), dtype=torch.int32, device=device)  # of the faces; -1 where it may not
     busy = torch.zeros(count, dtype=torch.int32, device=device)
     nearest = torch.empty(count, dtype=torch.int64, device=device)
-    least = torch.empty(len(sides), dtype=torch.int32, device=device)
-    named, keys, state, marks, ends, flags = (wp.from_torch(t) for t in (sides.int(), key, going, busy, nearest, least))
+    named, keys, state, marks, ends = (wp.from_torch(t) for t in (sides.int(), key, going, busy, nearest))
     view, first = View(surface, fans), 1
+    left = torch.arange(len(sides), dtype=torch.int32, device=device)
     for _ in range(rounds):
         nearest.fill_(NEVER)
-        least.zero_()
-        view.launch(_least_at_ends, len(sides), [named, keys, state, marks, ends])
-        view.launch(_least_around, len(sides), [named, keys, state, marks, ends, flags], split=True)
-        asked = torch.nonzero(least)[:, 0].int()  # threads without work would wait for those beside them
+        found = torch.empty_like(left)
+        rows, verdicts = wp.from_torch(left), wp.from_torch(found)
+        view.launch(_least_at_ends, len(left), [named, rows, keys, marks, ends])
+        view.launch(_least_around, len(left), [named, rows, keys, marks, ends, verdicts], split=True)
+        asked, left = left[found == _LEAST], left[found == _LEFT]
         first = max(first, len(asked))
         if len(asked) <= _FEW * first:
             break
@@ -124,7 +128,7 @@ def collapse(surface: Surface, fans: Fans, sides: Tensor) -> tuple[Tensor, Tenso
         sides: int64, as `choose_sides` chose them, or some of them.
 
     Returns:
-        bool [F], faces that stay; bool [V], vertices that took in another.
+        int64 [n], faces that stay; bool [V], vertices that took in another.
     """
     into = torch.arange(len(surface.points), dtype=torch.int32, device=sides.device)
     moved = torch.zeros(len(surface.points), dtype=torch.bool, device=sides.device)
@@ -132,19 +136,20 @@ def collapse(surface: Surface, fans: Fans, sides: Tensor) -> tuple[Tensor, Tenso
     view.launch(_collapse, len(sides), [wp.from_torch(t) for t in (sides.int(), into, moved)])
     faces, kept = torch.empty_like(surface.faces), torch.empty(len(surface.faces), dtype=torch.bool, device=sides.device)
     view.launch(_rename, len(faces), [wp.from_torch(t) for t in (into, faces.view(-1), kept)], split=True)
-    surface.faces = faces[kept]
-    return kept, moved
+    staying = torch.nonzero(kept)[:, 0]
+    surface.faces = faces.index_select(0, staying)
+    return staying, moved
 
 
-def outdated(surface: Surface, fans: Fans, edges: EdgeCosts, kept: Tensor, moved: Tensor) -> Tensor:
+def outdated(surface: Surface, fans: Fans, edges: EdgeCosts, staying: Tensor, moved: Tensor) -> Tensor:
     """Carries costs over a collapse; returns the sides int64 whose costs have to be computed again.
 
     Args:
         surface: after it, its vertices not renumbered yet; fans of before are good enough.
         edges: before it, and after it on return: all edges whose faces have changed may be asked again.
-        kept, moved: as `collapse` returns them.
+        staying, moved: as `collapse` returns them.
     """
-    edges.cost, edges.refused = (known.view(-1, 3)[kept].view(-1) for known in (edges.cost, edges.refused))
+    edges.cost, edges.refused = (known.view(-1, 3).index_select(0, staying).view(-1) for known in (edges.cost, edges.refused))
     around, again = torch.zeros_like(moved), torch.empty_like(edges.refused)
     near, view = [wp.from_torch(t) for t in (moved, around)], View(surface, fans)
     view.launch(_reach, len(surface.faces), near)
@@ -259,15 +264,15 @@ def _allowed(
 def _least_at_ends(
     m: Arrays,
     sides: wp.array(dtype=int),
+    left: wp.array(dtype=int),
     key: wp.array(dtype=wp.int64),
-    going: wp.array(dtype=int),
     busy: wp.array(dtype=int),
     nearest: wp.array(dtype=wp.int64),
 ):
-    i = wp.tid()
+    i = left[wp.tid()]
     a = m.corner[sides[i]]
     b = m.corner[turn_side(sides[i], 1)]
-    if going[i] == 0 and busy[a] == 0 and busy[b] == 0:
+    if busy[a] == 0 and busy[b] == 0:
         wp.atomic_min(nearest, a, key[i])
         wp.atomic_min(nearest, b, key[i])
 
@@ -276,23 +281,28 @@ def _least_at_ends(
 def _least_around(
     m: Arrays,
     sides: wp.array(dtype=int),
+    left: wp.array(dtype=int),
     key: wp.array(dtype=wp.int64),
-    going: wp.array(dtype=int),
     busy: wp.array(dtype=int),
     nearest: wp.array(dtype=wp.int64),
-    least: wp.array(dtype=int),
+    found: wp.array(dtype=int),
 ):
-    i = m.first + wp.tid()
+    row = m.first + wp.tid()
+    i = left[row]
     a = m.corner[sides[i]]
     b = m.corner[turn_side(sides[i], 1)]
-    if going[i] != 0 or busy[a] != 0 or busy[b] != 0 or nearest[a] != key[i] or nearest[b] != key[i]:
+    if busy[a] != 0 or busy[b] != 0:
+        found[row] = _OUT
+        return
+    found[row] = _LEFT
+    if nearest[a] != key[i] or nearest[b] != key[i]:
         return
     for k in range(2):
         v = wp.where(k == 0, a, b)
         for at in range(m.start[v], m.start[v + 1]):
             if nearest[m.corner[turn_side(m.side[at], 1)]] < key[i] or nearest[m.corner[turn_side(m.side[at], 2)]] < key[i]:
                 return
-    least[i] = 1
+    found[row] = _LEAST
 
 
 @wp.kernel

@@ -44,6 +44,7 @@ class _Guard:
 
 _STRICT = (_Guard(0.4, 0.5, 0.2), _Guard(1.0, 0.5, 0.2))
 _EASED = (*_STRICT, _Guard(1.0, 0.2, 0.1), _Guard(1.0, -0.5, 0.02))
+_INFINITE = 0x7F8  # the upper bits of an infinite float
 _SLIVER = 0.2  # quality
 _SHORT = 0.3  # of a sliver's longest edge: its shortest is collapsed then
 _WORSE = 0.45  # of its shape, that a sliver keeps when others beside it go: in a strip of them each collapse halves the next
@@ -148,11 +149,10 @@ def _next_sides(surface: Surface, fans: Fans, edges: EdgeCosts, guard: _Guard, s
 
 def _cost_at(cost: Tensor, share: float) -> float:
     """The cost below which a share of all collapsible edges lies, to an eighth; from a histogram of the floats' bits."""
-    known = cost[torch.isfinite(cost)]
-    if share >= 1 or len(known) == 0:
+    if share >= 1:
         return torch.finfo(torch.float32).max
-    total = torch.cumsum(torch.bincount(known.view(torch.int32) >> 20, minlength=1 << 11), 0)
-    bucket = int((total < share * len(known)).sum())
+    total = torch.cumsum(torch.bincount(cost.view(torch.int32) >> 20, minlength=1 << 11)[:_INFINITE], 0)
+    bucket = min(int((total < share * total[-1]).sum()), _INFINITE - 1)
     return float(torch.tensor(bucket + 1 << 20, dtype=torch.int32).view(torch.float32))
 
 
