@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from genesis_server.bake.borders import uncrossed
 from genesis_server.bake.charts import Adjacency, border_lengths, cluster_faces, connected, face_adjacency, rim_faces
-from genesis_server.bake.join import join_charts
+from genesis_server.bake.join import FlatCharts, join_charts
 from genesis_server.bake.layout import (
     MIN_ALTITUDE,
     PACK_SIZE,
@@ -77,9 +78,9 @@ def unwrap(mesh: Mesh, texture_size: int, check: Callable[[], None] = lambda: No
     check()
     chart = _absorb(solid, chart, near)
     check()
-    chart, flat = _lay_flat(solid, near, chart, side)
+    laid = _lay_flat(solid, near, chart, side)
     check()
-    return _split_vertices(solid, chart, pack_atlas(flat, chart, side, check))
+    return _split_vertices(solid, laid, pack_atlas(laid.flat, laid.chart, side, check))
 
 
 def _compact(mesh: Mesh, near: Adjacency, chart: Tensor) -> Tensor:
@@ -97,8 +98,8 @@ def _compact(mesh: Mesh, near: Adjacency, chart: Tensor) -> Tensor:
     return chart
 
 
-def _lay_flat(mesh: Mesh, near: Adjacency, chart: Tensor, side: int) -> tuple[Tensor, Tensor]:
-    """Charts and their flat faces [F, 3, 2], upright, none flipped or too thin for the texture."""
+def _lay_flat(mesh: Mesh, near: Adjacency, chart: Tensor, side: int) -> FlatCharts:
+    """The charts in the plane, upright, no face flipped or too thin for the texture."""
     density = overlap_density(near.areas)
     for _ in range(_SLIVER_ROUNDS):
         flat = _flatten(mesh, near.areas, chart, density)
@@ -113,24 +114,27 @@ def _lay_flat(mesh: Mesh, near: Adjacency, chart: Tensor, side: int) -> tuple[Te
     else:
         flat = _flatten(mesh, near.areas, chart, density)
     least = MIN_ALTITUDE * float(_side(flat)) / side
-    chart, flat = join_charts(mesh, near, chart, flat, 1.5 * density, least)
-    chart, flat = _without_crossings(mesh, near, chart, flat, least)
-    return chart, widen_slivers(turn_to_rectangles(flat, chart, rim_faces(chart, near.pairs)), chart)
+    laid = _without_crossings(mesh, near, join_charts(mesh, near, chart, flat, 1.5 * density, least), least)
+    upright = turn_to_rectangles(laid.flat, laid.chart, rim_faces(laid.chart, near.pairs[laid.sewn]))
+    return replace(laid, flat=widen_slivers(upright, laid.chart))
 
 
-def _without_crossings(mesh: Mesh, near: Adjacency, chart: Tensor, flat: Tensor, least: float) -> tuple[Tensor, Tensor]:
+def _without_crossings(mesh: Mesh, near: Adjacency, laid: FlatCharts, least: float) -> FlatCharts:
     """The same with borders that nowhere cross: they give way, and where that is not enough, their faces leave the chart,
     or it is halved."""
+    chart, flat, corner, sewn = laid.chart, laid.flat, laid.corner, laid.sewn
     for attempt in range(_SPLIT_ROUNDS):
-        flat, crossing = uncrossed(flat, wedges(mesh.faces, chart), chart, altitudes(flat).clamp_max(least))
+        flat, crossing = uncrossed(flat, corner, chart, altitudes(flat).clamp_max(least))
         if not bool(crossing.any()):
             break
         if attempt == 0:
             parts = torch.where(crossing, chart + int(chart.max()) + 1, chart)
         else:
             parts = _halved(mesh, chart, torch.unique(chart[crossing]))
-        chart = connected(parts, near.pairs)
-    return chart, scale_to_areas(flat, near.areas, chart)
+        chart = connected(parts, near.pairs[sewn])
+        sewn = sewn & (chart[near.pairs[:, 0]] == chart[near.pairs[:, 1]])
+        corner = wedges(corner, chart)
+    return FlatCharts(chart, scale_to_areas(flat, near.areas, chart), corner, sewn)
 
 
 def _flatten(mesh: Mesh, areas: Tensor, chart: Tensor, density: float) -> Tensor:
@@ -269,16 +273,17 @@ def _halve(centres: Tensor, chart: Tensor) -> Tensor:
     return result
 
 
-def _split_vertices(mesh: Mesh, chart: Tensor, uvs: Tensor) -> UnwrappedMesh:
-    """One vertex per pair of source vertex and chart; faces in order of their chart."""
-    order = torch.argsort(chart, stable=True)
-    faces, chart, uvs = mesh.faces[order].long(), chart[order], uvs[order]
-    key = chart[:, None] * mesh.vertices.shape[0] + faces
-    key, inverse = torch.unique(key.reshape(-1), return_inverse=True)
-    source = key % mesh.vertices.shape[0]
-    uv = torch.zeros(key.shape[0], 2, dtype=torch.float32, device=uvs.device)
-    uv[inverse] = uvs.reshape(-1, 2).float()
-    vertices, normals, faces = mesh.vertices[source], vertex_normals(mesh)[source], inverse.reshape(-1, 3)
+def _split_vertices(mesh: Mesh, laid: FlatCharts, uvs: Tensor) -> UnwrappedMesh:
+    """One vertex per place of a source vertex in the atlas; faces in order of their chart."""
+    order = torch.argsort(laid.chart, stable=True)
+    corners, chart, uvs = mesh.faces[order].long().reshape(-1), laid.chart[order], uvs[order]
+    faces = wedges(laid.corner[order], chart)
+    count, index = int(faces.max()) + 1, faces.reshape(-1)
+    source = torch.zeros(count, dtype=torch.int64, device=uvs.device)
+    source[index] = corners
+    uv = torch.zeros(count, 2, dtype=torch.float32, device=uvs.device)
+    uv[index] = uvs.reshape(-1, 2).float()
+    vertices, normals = mesh.vertices[source], vertex_normals(mesh)[source]
     return UnwrappedMesh(
         vertices=vertices,
         faces=faces.int(),
