@@ -151,7 +151,7 @@ def _accepted(work: _Surface, state: FlatCharts, offer: _Offer) -> tuple[FlatCha
 def _sewn_up(work: _Surface, state: FlatCharts, seam: Tensor) -> FlatCharts:
     """With the numbered pairs of faces side by side: the ends of their edges come to be one place each."""
     one, two = work.near.pairs[seam].unbind(1)
-    at, back = _shared_corners(work.mesh.faces, one, two)
+    at, back = shared_corners(work.mesh.faces, one, two)
     links = torch.stack([state.corner[one].gather(1, at), state.corner[two].gather(1, back)], 2).reshape(-1, 2)
     alone = torch.zeros(int(state.corner.max()) + 1, dtype=torch.int64, device=seam.device)
     corner = connected(alone, links)[state.corner]
@@ -294,7 +294,7 @@ def _best_fits(
     """Fits of pairs of charts along their whole border where that leaves no larger gap than `loose` [n], else along its longest
     piece; and which of the pairs of faces, with the pair of charts of each, are part of that."""
     one, two = border.unbind(1)
-    at, back = _shared_corners(work.mesh.faces, one, two)
+    at, back = shared_corners(work.mesh.faces, one, two)
     row = torch.arange(len(border), device=flat.device)[:, None]
     a, b = (torch.view_as_complex(place.contiguous()).reshape(-1) for place in (flat[one][row, at], flat[two][row, back]))
     ends = pair[:, None] * len(work.mesh.vertices) + work.mesh.faces[one].long().gather(1, at)
@@ -334,7 +334,7 @@ def _outlines(work: _Surface, state: FlatCharts) -> Tensor:
     return total - 2 * exact_sum(inner, work.near.length[state.sewn], work.count)
 
 
-def _shared_corners(faces: Tensor, one: Tensor, two: Tensor) -> tuple[Tensor, Tensor]:
+def shared_corners(faces: Tensor, one: Tensor, two: Tensor) -> tuple[Tensor, Tensor]:
     """Which corners, int64 [n, 2] twice, of faces [n] and their neighbours [n] are the ends of the edge that they share."""
     same = faces[one][:, :, None] == faces[two][:, None, :]
     at = torch.sort(same.any(2).int(), dim=1, descending=True, stable=True).indices[:, :2]
