@@ -17,23 +17,48 @@ from torch import Tensor
 from genesis_server.bake.borders import crossing_faces
 from genesis_server.bake.charts import Adjacency, connected
 from genesis_server.bake.join import FlatCharts, shared_corners
-from genesis_server.bake.layout import altitudes, bounds, flat_areas
+from genesis_server.bake.layout import altitudes, bounds, flat_areas, scale_to_areas
 from genesis_server.bake.unfold import wedges
 from genesis_server.mesh.mesh import Mesh
 from native_ext.exact_sum import exact_sum
 from native_ext.relax_flat import own_shapes
 
+_NARROW = 9.0  # texels
 _MOST_FACES = 40  # of a crumb
 _ROUNDS = 80  # in each, one face of every crumb finds a place, or is refused one
 _DIRECTIONS = 12  # in which a chart's width is measured
-_NOTCH = 5.0  # largest ratio of a face's area and its notch's
-_SHORT = (1.0, 0.6, 0.3)  # of its altitude, that a face has where there is room
-_WAYS = 12  # with one side: any of three; the same, shorter twice; with two
+_HEIGHTS = (1.0, 0.6, 0.3)  # of its altitude, that a face has where there is room
+_WAYS = 12  # at one of three sides, with each of these; between two
+_SQUEEZED = 5.0  # largest ratio of a face's area in space and in the plane ...
+_LOST = 1.0  # ... unless that takes no more texels than this of its altitude
+
+
+@dataclass(frozen=True)
+class _Crumbs:
+    """What does not change while crumbs find their places.
+
+    Attributes:
+        mesh_faces: int [F, 3]; near: their neighbours.
+        here: int64 [n], the faces of crumbs; row: int64 [F], their places in `here`.
+        beside: int64 [m], numbers of the pairs of neighbours of which at least one is of a crumb.
+        shapes: complex128 [n, 3], the true shapes of the faces.
+        lowest: float64 [n], altitude that each flat face must have.
+        texel: length of a texel.
+    """
+
+    mesh_faces: Tensor
+    near: Adjacency
+    here: Tensor
+    row: Tensor
+    beside: Tensor
+    shapes: Tensor
+    lowest: Tensor
+    texel: float
 
 
 @dataclass(frozen=True)
 class _Ways:
-    """How each of n faces could lie at the border of a chart, a column for each of 12 ways.
+    """How each of n faces could lie at the border of a chart, a column for each way.
 
     Attributes:
         flat: float64 [n, 12, 3, 2].
@@ -50,110 +75,123 @@ class _Ways:
     score: Tensor
 
 
-def attach_crumbs(mesh: Mesh, near: Adjacency, laid: FlatCharts, width: float, least: float) -> FlatCharts:
-    """Charts without those that are narrower than `width` and of few faces, as far as there is room at others' borders.
+def attach_crumbs(mesh: Mesh, near: Adjacency, laid: FlatCharts, texel: float, least: float) -> FlatCharts:
+    """Without the charts that are narrow and of few faces, as far as there is room for these at the borders of others.
 
     Args:
         mesh, near: the faces and their neighbours.
         laid: charts of which none lies over itself; stays so.
-        width: in units of the flat charts.
+        texel: length of a texel in the flat charts.
         least: altitude that flat faces have at least, where they had it before.
     """
     size = torch.bincount(laid.chart)
-    crumb = (_widths(laid.flat, laid.chart) < width) & (size <= _MOST_FACES)
-    loose = crumb[laid.chart]
-    if not bool(loose.any()) or bool(loose.all()):
+    loose = ((_widths(laid.flat, laid.chart) < _NARROW * texel) & (size <= _MOST_FACES))[laid.chart]
+    if not bool(loose.any()):
         return laid
     here = loose.nonzero()[:, 0]
-    shapes = torch.view_as_complex(own_shapes(mesh.vertices[mesh.faces[here].long()].double()).contiguous())
-    beside = loose[near.pairs].any(1).nonzero()[:, 0]
-    row = torch.zeros_like(laid.chart).index_copy(0, here, torch.arange(len(here), device=here.device))
+    work = _Crumbs(
+        mesh.faces,
+        near,
+        here=here,
+        row=torch.zeros_like(laid.chart).index_copy(0, here, torch.arange(len(here), device=here.device)),
+        beside=loose[near.pairs].any(1).nonzero()[:, 0],
+        shapes=torch.view_as_complex(own_shapes(mesh.vertices[mesh.faces[here].long()].double()).contiguous()),
+        lowest=altitudes(laid.flat[here]).clamp_max(least),
+        texel=texel,
+    )
     refused = torch.zeros(len(here), _WAYS, dtype=torch.bool, device=here.device)
-    lowest = altitudes(laid.flat[here]).clamp_max(least)
     for _ in range(_ROUNDS):
-        ways = _ways(mesh, near, laid, loose, here, row, beside, shapes, lowest, width / 9)
-        score = torch.where(refused, -math.inf, ways.score)
-        best, way = score.max(1)
-        found = _first_of_each(laid.chart[here], torch.where(loose[here], best, -math.inf), len(size))
+        ways = _ways(work, laid, loose)
+        score, way = torch.where(refused | ~loose[here, None], -math.inf, ways.score).max(1)
+        found = _first_of_each(laid.chart[here], score, len(size))
         if not len(found):
-            seeds = _largest_crumbs(near, laid, loose, beside)
+            seeds = _largest_crumbs(work, laid, loose)
             if not bool(seeds.any()):
                 break
             loose = loose & ~seeds[laid.chart]
-            continue
-        tried = _moved(near, laid, here[found], ways, found, way[found])
-        good = _fits(tried, here[found])
-        refused[found[~good], way[found[~good]]] = True
-        found = found[good]
-        laid = _moved(near, laid, here[found], ways, found, way[found])
+        while len(found):
+            tried = _moved(work, laid, ways, found, way[found])
+            good = _fits(tried, here[found])
+            refused[found[~good], way[found[~good]]] = True
+            if bool(good.all()):
+                laid = tried
+                break
+            found = found[good]  # once more: those that go back may uncover a border that others cross
         loose = loose.index_fill(0, here[found], False)
     chart = connected(laid.chart, near.pairs[laid.sewn])
-    return replace(laid, chart=chart, corner=wedges(laid.corner, chart))
+    return replace(laid, chart=chart, corner=wedges(laid.corner, chart), flat=scale_to_areas(laid.flat, near.areas, chart))
 
 
-def _ways(
-    mesh: Mesh,
-    near: Adjacency,
-    laid: FlatCharts,
-    loose: Tensor,
-    here: Tensor,
-    row: Tensor,
-    beside: Tensor,
-    shapes: Tensor,
-    lowest: Tensor,
-    texel: float,
-) -> _Ways:
-    at_border = beside[loose[near.pairs[beside, 0]] != loose[near.pairs[beside, 1]]]
-    pair = near.pairs[at_border]
-    pair = torch.where(loose[pair[:, :1]], pair, pair.flip(1))
-    at, back = shared_corners(mesh.faces, *pair.unbind(1))
-    last = (at[:, 0] == 0) & (at[:, 1] == 2)  # the side from the last corner to the first
-    side, back = torch.where(last, 2, at[:, 0]), torch.where(last[:, None], back.flip(1), back)
-    of, step = row[pair[:, 0]], torch.arange(len(pair), device=here.device)[:, None]
-    count = len(here)
-    seam, into = torch.full((2, count, 3), -1, dtype=torch.int64, device=here.device)
-    seam[of, side], into[of, side] = at_border, laid.chart[pair[:, 1]]
-    ends = torch.full((count, 3, 2), -1, dtype=torch.int64, device=here.device)
-    ends[of, side] = laid.corner[pair[:, 1]][step, back]
-    place = torch.zeros(count, 3, 2, dtype=torch.complex128, device=here.device)
-    place[of, side] = torch.view_as_complex(laid.flat[pair[:, 1]][step, back].contiguous())
+def _ways(work: _Crumbs, laid: FlatCharts, loose: Tensor) -> _Ways:
+    seam, into, ends, place = _borders(work, laid, loose)
+    shapes, nothing = work.shapes, torch.full_like(seam[:, 0], -1)
     sides = (shapes.roll(-1, 1) - shapes).abs()
-    sides = sides / sides.sum(1, keepdim=True).clamp_min(1e-300)
-    flat, corner, seams, targets, score = [], [], [], [], []
-    nothing = torch.full_like(seam[:, 0], -1)
-    for short in _SHORT:
+    share = sides / sides.sum(1, keepdim=True).clamp_min(1e-300)
+    flat, corner, seams, score = [], [], [], []
+    for height in _HEIGHTS:
         for k in range(3):
             a, b = place[:, k].unbind(1)
-            base = shapes[:, (k + 1) % 3] - shapes[:, k]
-            across = (shapes[:, k - 1] - shapes[:, k]) / base
-            height = across.imag * base.abs() / (b - a).abs().clamp_min(1e-300) * short
-            apex = a + torch.complex(across.real, height) * (b - a)
+            along = (shapes[:, k - 1] - shapes[:, k]) / (shapes[:, (k + 1) % 3] - shapes[:, k])
+            upright = along.imag * sides[:, k] / (b - a).abs().clamp_min(1e-300)  # where the border is squeezed, too
+            apex = a + torch.complex(along.real, height * upright) * (b - a)
             flat.append(torch.stack([a, b, apex], 1).roll(k, 1))
             corner.append(torch.stack([ends[:, k, 0], ends[:, k, 1], nothing], 1).roll(k, 1))
             seams.append(torch.stack([seam[:, k], nothing, nothing], 1))
-            targets.append(into[:, k])
-            score.append(torch.where(seam[:, k] >= 0, sides[:, k] * short, -math.inf))
+            score.append(torch.where(seam[:, k] >= 0, share[:, k] * height, -math.inf))
     for k in range(3):
         n, m = (k + 1) % 3, (k + 2) % 3
         flat.append(torch.stack([place[:, k, 0], place[:, k, 1], place[:, n, 1]], 1).roll(k, 1))
         corner.append(torch.stack([ends[:, k, 0], ends[:, k, 1], ends[:, n, 1]], 1).roll(k, 1))
         closed = (ends[:, m, 0] == ends[:, n, 1]) & (ends[:, m, 1] == ends[:, k, 0])
         seams.append(torch.stack([seam[:, k], seam[:, n], torch.where(closed, seam[:, m], -1)], 1))
-        targets.append(into[:, k])
         meets = (seam[:, k] >= 0) & (into[:, k] == into[:, n]) & (ends[:, k, 1] == ends[:, n, 0])
-        score.append(torch.where(meets, sides[:, k] + sides[:, n] + torch.where(closed, sides[:, m], 0.0), -math.inf))
-    at = torch.view_as_real(torch.stack(flat, 1))
-    area = flat_areas(at.reshape(-1, 3, 2)).view(count, _WAYS)
-    true = flat_areas(torch.view_as_real(shapes))[:, None]
-    fits = (altitudes(at.reshape(-1, 3, 2)).view(count, _WAYS) >= lowest[:, None]) & (area > 0)
-    height = 2 * true / (shapes.roll(-1, 1) - shapes).abs().amax(1)[:, None]
-    fits &= ((area * _NOTCH >= true) | ((1 - area / true) * height < 2*texel)) & (area <= _NOTCH * true)
-    result = torch.where(fits, torch.stack(score, 1), -math.inf)
-    return _Ways(at, torch.stack(corner, 1), torch.stack(seams, 1), torch.stack(targets, 1), result)
+        score.append(torch.where(meets, share[:, k] + share[:, n] + torch.where(closed, share[:, m], 0.0), -math.inf))
+    points = torch.view_as_real(torch.stack(flat, 1))
+    fits = _is_roomy(work, points, sides)
+    return _Ways(
+        flat=points,
+        corner=torch.stack(corner, 1),
+        seams=torch.stack(seams, 1),
+        into=into.repeat(1, _WAYS // 3),
+        score=torch.where(fits, torch.stack(score, 1), -math.inf),
+    )
 
 
-def _largest_crumbs(near: Adjacency, laid: FlatCharts, loose: Tensor, beside: Tensor) -> Tensor:
+def _borders(work: _Crumbs, laid: FlatCharts, loose: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """What lies beyond the sides of the faces: the number of the pair of faces, the chart [n, 3], and numbers and places
+    (complex) of its ends [n, 3, 2]; -1 where there is no chart that stays. Side k is that from corner k to the next."""
+    seams = work.beside[loose[work.near.pairs[work.beside]].sum(1) == 1]
+    pair = work.near.pairs[seams]
+    one, two = torch.where(loose[pair[:, :1]], pair, pair.flip(1)).unbind(1)
+    at, back = shared_corners(work.mesh_faces, one, two)
+    last = (at[:, 0] == 0) & (at[:, 1] == 2)
+    of, side = work.row[one], torch.where(last, 2, at[:, 0])
+    back = torch.where(last[:, None], back.flip(1), back)
+    seam, into = torch.full((2, len(work.here), 3), -1, dtype=torch.int64, device=of.device)
+    seam[of, side], into[of, side] = seams, laid.chart[two]
+    ends, place = (
+        torch.full((len(work.here), 3, 2), -1, dtype=torch.int64, device=of.device),
+        work.shapes.new_zeros(len(work.here), 3, 2),
+    )
+    ends[of, side] = laid.corner[two].gather(1, back)
+    flat = torch.view_as_complex(laid.flat[two].contiguous())
+    place[of, side] = flat.gather(1, back)
+    return seam, into, ends, place
+
+
+def _is_roomy(work: _Crumbs, points: Tensor, sides: Tensor) -> Tensor:
+    """bool [n, 12], places [n, 12, 3, 2] that hold the face, at most a little squeezed, or by less than the texture shows."""
+    flat = points.reshape(-1, 3, 2)
+    area, altitude = (part.view(points.shape[:2]) for part in (flat_areas(flat), altitudes(flat)))
+    true = flat_areas(torch.view_as_real(work.shapes))[:, None]
+    lost = 2 * (true - area) / sides.amax(1)[:, None]  # of its altitude
+    squeezed = (area * _SQUEEZED < true) & (lost > _LOST * work.texel)
+    return (altitude >= work.lowest[:, None]) & (area > 0) & ~squeezed & (area <= _SQUEEZED * true)
+
+
+def _largest_crumbs(work: _Crumbs, laid: FlatCharts, loose: Tensor) -> Tensor:
     """bool [C], crumbs beside smaller ones, which may gather there as nobody else takes them."""
+    near, beside = work.near, work.beside
     area = exact_sum(laid.chart, near.areas, int(laid.chart.max()) + 1)
     rank = torch.empty_like(area, dtype=torch.int64)
     rank[torch.argsort(area, stable=True)] = torch.arange(len(area), device=area.device)
@@ -172,13 +210,14 @@ def _first_of_each(chart: Tensor, score: Tensor, count: int) -> Tensor:
     return first[first < len(chart)]
 
 
-def _moved(near: Adjacency, laid: FlatCharts, faces: Tensor, ways: _Ways, row: Tensor, way: Tensor) -> FlatCharts:
-    """With faces [m] where those ways lead."""
+def _moved(work: _Crumbs, laid: FlatCharts, ways: _Ways, row: Tensor, way: Tensor) -> FlatCharts:
+    """With the faces of those rows where these ways lead."""
+    faces, pairs = work.here[row], work.near.pairs
     corner, seams = ways.corner[row, way], ways.seams[row, way].reshape(-1)
     new = corner < 0
     corner[new] = int(laid.corner.max()) + 1 + torch.arange(int(new.sum()), device=faces.device)
     chart = laid.chart.index_copy(0, faces, ways.into[row, way])
-    sewn = laid.sewn & (chart[near.pairs[:, 0]] == chart[near.pairs[:, 1]])
+    sewn = laid.sewn & (chart[pairs[:, 0]] == chart[pairs[:, 1]])
     return FlatCharts(
         chart=chart,
         flat=laid.flat.index_copy(0, faces, ways.flat[row, way]),
@@ -198,7 +237,7 @@ def _fits(laid: FlatCharts, faces: Tensor) -> Tensor:
     near = ((flat.amax(1) >= low[own]) & (flat.amin(1) <= high[own])).all(1)
     around, own, flat = around[near], own[near], flat[near]
     crossing = crossing_faces(flat, torch.unique(laid.corner[around], return_inverse=True)[1], own)
-    wrong = torch.zeros_like(laid.sewn[: len(laid.chart)]).index_copy(0, around, crossing)[faces]
+    wrong = torch.zeros_like(laid.chart, dtype=torch.bool).index_copy(0, around, crossing)[faces]
     blamed, spoiled = torch.zeros(2, len(names), dtype=torch.bool, device=faces.device)
     blamed[local[wrong]] = True
     spoiled[own[crossing]] = True
@@ -212,6 +251,8 @@ def _widths(flat: Tensor, chart: Tensor) -> Tensor:
     for step in range(_DIRECTIONS):
         angle = math.pi * step / _DIRECTIONS
         along = flat[..., 0] * math.cos(angle) + flat[..., 1] * math.sin(angle)
-        ends = [torch.full_like(best, math.inf).scatter_reduce_(0, chart, part, "amin") for part in (along.amin(1), -along.amax(1))]
+        ends = [
+            torch.full_like(best, math.inf).scatter_reduce_(0, chart, part, "amin") for part in (along.amin(1), -along.amax(1))
+        ]
         best = torch.minimum(best, -ends[1] - ends[0])
     return best

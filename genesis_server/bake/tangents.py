@@ -38,6 +38,8 @@ def vertex_tangents(vertices: Tensor, normals: Tensor, uvs: Tensor, faces: Tenso
     ahead = normalize(_into_plane(p.roll(-1, 1) - p, n), dim=2, eps=1e-300)
     angle = torch.arccos((back * ahead).sum(2).clamp(-1, 1))
     total = exact_sum(corner.reshape(-1), (tangent * angle[..., None]).reshape(-1, 3), len(vertices))
+    n = normalize(normals.double(), dim=1)
+    total = total - n * (total * n).sum(1, keepdim=True)  # where they nearly cancel, a rounding would lean out of the plane
     helper = torch.zeros_like(total).scatter_(1, normals.abs().argmin(1, keepdim=True), 1.0)
     fallback = torch.linalg.cross(helper, normals.double())
     lost = total.norm(dim=1, keepdim=True) < 1e-9

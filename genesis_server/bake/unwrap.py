@@ -45,7 +45,6 @@ _CUT_RINGS = 1  # of faces around a fold, that are cut out with it
 _SMALLEST_WITH_FOLD = 16  # faces; smaller charts are halved
 _SLIVER_ROUNDS = 4  # taking a sliver out of a chart changes how the rest unfolds
 _COMPACT_ROUNDS = 3  # of cutting in two
-THIN = 9.0  # texels
 _MIN_AREA = 1e-16  # of a face in model space: below, float32 positions no longer carry a normal
 
 
@@ -117,8 +116,7 @@ def _lay_flat(mesh: Mesh, near: Adjacency, chart: Tensor, side: int) -> FlatChar
         flat = _flatten(mesh, near.areas, chart, density)
     least = MIN_ALTITUDE * float(_side(flat)) / side
     laid = _without_crossings(mesh, near, join_charts(mesh, near, chart, flat, 1.5 * density, least), least)
-    laid = attach_crumbs(mesh, near, laid, THIN * float(_side(laid.flat)) / side, least)
-    laid = replace(laid, flat=scale_to_areas(laid.flat, near.areas, laid.chart))
+    laid = attach_crumbs(mesh, near, laid, float(_side(laid.flat)) / side, least)
     upright = turn_to_rectangles(laid.flat, laid.chart, rim_faces(laid.chart, near.pairs[laid.sewn]))
     return replace(laid, flat=widen_slivers(upright, laid.chart))
 

@@ -24,15 +24,16 @@ def grid(points: Tensor) -> Mesh:
     return Mesh(points.reshape(-1, 3).float(), faces.int())
 
 
-def tube(length: float, bend: float = 0.0) -> tuple[Mesh, Tensor]:
-    """A tube around z of 24 faces, closed but for one slit, and its faces' strips of 120 degrees."""
+def tube(length: float, bend: float = 0.0, closed: bool = False) -> tuple[Mesh, Tensor]:
+    """A tube around z of 24 faces, closed or but for one slit, and its faces' strips of 120 degrees."""
     angle = torch.linspace(0, 2 * math.pi, 25)
     height = torch.linspace(0, length, 13)
     a, z = torch.meshgrid(angle, height, indexing="ij")
     radius = 1 + bend * torch.sin(6 * a) * torch.sin(3 * z)
     mesh = grid(torch.stack([radius * a.cos(), radius * a.sin(), z], 2))
     step = torch.arange(24).repeat_interleave(12).repeat(2)
-    return mesh, step // 8
+    faces = torch.where(mesh.faces >= 24 * 13, mesh.faces - 24 * 13, mesh.faces) if closed else mesh.faces
+    return Mesh(mesh.vertices, faces), step // 8
 
 
 def joined(mesh: Mesh, chart: Tensor, extra: float = 0.0) -> tuple[Tensor, Tensor]:
@@ -44,8 +45,10 @@ def joined(mesh: Mesh, chart: Tensor, extra: float = 0.0) -> tuple[Tensor, Tenso
     chart = torch.cat([chart, chart.max() + torch.ones(2, dtype=torch.int64)])
     near = face_adjacency(whole)
     flat = scale_to_areas(project_charts(whole.vertices[whole.faces.long()].double(), chart), near.areas, chart)
-    chart, flat = join_charts(whole, near, chart, flat, overlap_density(near.areas), 1e-6)
-    count = len(mesh.faces)
+    laid = join_charts(whole, near, chart, flat, overlap_density(near.areas), 1e-6)
+    count, chart, flat = len(mesh.faces), laid.chart, laid.flat
+    places = flat.new_zeros(int(laid.corner.max()) + 1, 2).index_copy(0, laid.corner.reshape(-1), flat.reshape(-1, 2))
+    assert torch.equal(places[laid.corner], flat)  # one place for every number
     assert not bool(overlapping(flat, chart, overlap_density(near.areas)).any())
     assert bool((flat_areas(flat) > 0).all())
     return chart[:count], flat[:count]
@@ -59,6 +62,15 @@ def test_the_strips_of_a_tube_roll_out_to_a_rectangle() -> None:
     assert abs(float(side[0]) - 3) < 0.1 and abs(float(side[1]) - 2 * math.pi) < 0.2
     ratio = flat_areas(flat) / face_adjacency(mesh).areas
     assert float(ratio.min()) > 0.9 and float(ratio.max()) < 1.1  # projected, the steepest have half of their area
+
+
+def test_a_closed_tube_is_cut_open() -> None:
+    """Its last strip meets the others on both sides, and joins them on one."""
+    mesh, chart = tube(3.0, closed=True)
+    after, flat = joined(mesh, chart, extra=1500)
+    assert len(torch.unique(after)) == 1
+    side = (flat.reshape(-1, 2).amax(0) - flat.reshape(-1, 2).amin(0)).sort().values
+    assert abs(float(side[0]) - 3) < 0.1 and abs(float(side[1]) - 2 * math.pi) < 0.2
 
 
 def test_what_is_a_large_part_of_the_surface_stays_apart() -> None:
