@@ -22,7 +22,7 @@ _SPACING = 3.0  # texels between the places along a seam that are compared
 _STEPS = 10  # of conjugate gradients
 _TRUTH = 0.2  # weight of a seam's own colour, of that of both sides' agreeing ...
 _HOLD = 3e-3  # ... and of a texel's staying at the value of the nearest chart
-_LEAST, _FARTHEST = 0.5 / 255, 0.25  # that a texel leaves that value by, if it does
+_LEAST, _FARTHEST = 0.5 / 255, 0.3  # that a texel leaves that value by, if it does
 _QUARTERS = ((0, 0), (0, 1), (1, 0), (1, 1))  # rows and columns of 2 x 2
 
 
@@ -44,23 +44,18 @@ def fill_gutters(values: Tensor, place: Tensor, covered: Tensor, mesh: Unwrapped
         return values, place
     levels = _LEVELS if size % (1 << _LEVELS) == 0 else _LEVELS - 1
     taps = [_taps(seams.reshape(-1, 2), size >> level) for level in range(levels + 1)]
-    colours = values[place[taps[0][0], taps[0][1]]] * taps[0][2][:, :, None]
+    shown = values[place[taps[0][0], taps[0][1]]] * taps[0][2][:, :, None]
+    colours = shown.sum(1).view(len(seams), 2, -1).mean(1)  # in the texture itself both sides nearly agree
     side = size >> levels
-    block = torch.unique(taps[-1][0] * side + taps[-1][1])
-    row, col = block // side, block % side
-    for _ in range(levels):  # the texels of every block: quarters of its quarters
-        row, col = (
-            torch.stack([2 * at + quarter[axis] for quarter in _QUARTERS], 1).flatten() for axis, at in enumerate((row, col))
-        )
-    mips = []
-    for depth, (rows, cols, weight) in zip(range(levels - 1, -1, -1), taps[1:], strict=True):
-        cell = torch.searchsorted(block, (rows >> depth) * side + (cols >> depth))
-        for bit in range(depth - 1, -1, -1):
-            cell = 4 * cell + 2 * (rows >> bit & 1) + (cols >> bit & 1)
-        mips.append(_Mip.of(cell, weight, len(block) << 2 * depth))
+    block = torch.unique(taps[-1][0] * side + taps[-1][1])  # texels of the smallest mip level that seams show
+    row, col = _texels(block, side, levels)
+    mips = [
+        _Mip.of(_cells(rows, cols, block, side, levels - level), weight, len(block) << 2 * (levels - level))
+        for level, (rows, cols, weight) in enumerate(taps[1:], 1)
+    ]
     texels, free = values[place[row, col]].T.contiguous(), ~covered[row, col]
     means, share = _quarter(texels), _quarter(free[None].float())
-    change = _solve(means, share, colours.sum(1).view(len(seams), 2, -1).mean(1), mips)
+    change = _solve(means, share, colours, mips)
     change = torch.nn.functional.hardshrink(change.clamp(-_FARTHEST, _FARTHEST), _LEAST)
     fill = (texels + change.repeat_interleave(4, 1))[:, free].T.clamp(0, 1)
     numbers = len(values) + torch.arange(len(fill), device=row.device)
@@ -102,6 +97,24 @@ def _taps(uv: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
     weight = torch.cat([1 - part, part], 2).float()
     (x, y), (across, down) = at.unbind(1), weight.unbind(1)
     return y.repeat_interleave(2, 1), x.repeat(1, 2), down.repeat_interleave(2, 1) * across.repeat(1, 2)
+
+
+def _texels(block: Tensor, side: int, levels: int) -> tuple[Tensor, Tensor]:
+    """Rows and columns of the texels of every block, one of `side` times `side`: by quarters, each by quarters."""
+    row, col = block // side, block % side
+    for _ in range(levels):
+        row, col = (
+            torch.stack([2 * at + quarter[axis] for quarter in _QUARTERS], 1).flatten() for axis, at in enumerate((row, col))
+        )
+    return row, col
+
+
+def _cells(row: Tensor, col: Tensor, block: Tensor, side: int, depth: int) -> Tensor:
+    """Numbers, in the same order, of texels of the mip level that has 2 ^ `depth` of them across a block."""
+    number = torch.searchsorted(block, (row >> depth) * side + (col >> depth))
+    for bit in range(depth - 1, -1, -1):
+        number = 4 * number + 2 * (row >> bit & 1) + (col >> bit & 1)
+    return number
 
 
 @dataclass(frozen=True)
