@@ -80,7 +80,7 @@ def stop_on_ctrl_c(bars: StageBars) -> Iterator[threading.Event]:
         if stopped.is_set():
             raise KeyboardInterrupt
         stopped.set()
-        bars.note("Stopping after this step; finished stages are kept.")
+        bars.note("Stopping after this step.")
 
     if threading.current_thread() is not threading.main_thread():
         yield stopped

@@ -46,7 +46,7 @@ def extract_mesh(voxels: OVoxel, split: Literal["angle", "ref"] = "angle") -> Me
     if len(faces) == 0:
         raise GenesisError(
             ErrorCode.EMPTY_STRUCTURE,
-            f"The O-Voxel of {len(voxels.coords)} cells has no surface: no flagged edge has its four cells.",
+            f"The O-Voxel has no surface: of its cells ({len(voxels.coords)}) no four share an edge that is flagged.",
             "Try another seed, or fewer changes to the shape stage's settings.",
             Remedy.RETRY,
         )

@@ -148,12 +148,15 @@ def decode_container(data: bytes) -> tuple[np.ndarray, dict[str, np.ndarray], di
     header = decode_header(data)
     names, total = header["attr"], sum(count for _, count in header["attr"])
     coords, values = [np.zeros((0, 3), np.int32)], [np.zeros((0, total), np.uint8)]
-    left = header["num_voxel"]
+    left, seen = header["num_voxel"], set()
     for chunk in header["chunks"]:
         codes, rows = _decode_chunk(data, header, chunk, left)
         left -= len(codes)
         depth = header["chunk_size"].bit_length() - 1
         index = _chunk_index(chunk, header["chunk_size"])
+        if tuple(index) in seen:
+            raise ValueError(f"two of its chunks lie at {index.tolist()}")
+        seen.add(tuple(index))
         coords.append(morton_decode(torch.from_numpy(codes), depth).numpy() + (index * header["chunk_size"]).astype(np.int32))
         values.append(rows)
     if left:

@@ -15,7 +15,7 @@ WEIGHTS = {"cutout": 1, "structure": 12, "shape": 12, "texture": 6, "voxels": 4,
 
 
 class Progress:
-    """The events of one generation.
+    """The events of one run: a generation, or a bake alone.
 
     Args:
         stages: reported stages that will run, in order.
@@ -64,7 +64,7 @@ class Progress:
             GenesisError: CANCELLED.
         """
         if self._cancelled():
-            raise GenesisError(ErrorCode.CANCELLED, "The generation was cancelled.", "Finished stages are kept.")
+            raise GenesisError(ErrorCode.CANCELLED, "Cancelled.", "What was finished before is as it was.")
 
     def _tell(self, kind: EventKind, stage: str, part: float, **fields: Any) -> None:
         place = self._stages.index(stage)

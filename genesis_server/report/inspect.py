@@ -210,7 +210,7 @@ def _alpha(found: Mapping[str, Any]) -> Finding:
     if mode == "OPAQUE" and least < 0.98:
         return Finding("transparency", words, FAIR, "the texture has transparency, which the mode ignores")
     if mode != "OPAQUE" and least >= 0.98:
-        return Finding("transparency", words, FAIR, "nothing is transparent, but sorting is paid for")
+        return Finding("transparency", words, FAIR, "nothing is transparent: the mode costs time in renders and shows nothing")
     return Finding("transparency", words, GOOD, "the mode fits the texture")
 
 

@@ -45,7 +45,7 @@ def as_genesis_error(error: BaseException) -> GenesisError:
             ErrorCode.INTERNAL, f"The server's list of jobs is damaged: {reason}.", "Delete jobs.sqlite in the server's folder."
         )
     if isinstance(error, KeyboardInterrupt):
-        return GenesisError(ErrorCode.CANCELLED, "Cancelled.", "Finished stages are kept.")
+        return GenesisError(ErrorCode.CANCELLED, "Cancelled.", "What was finished before is as it was.")
     return GenesisError(
         ErrorCode.INTERNAL,
         f"Something went wrong that should not: {type(error).__name__}: {reason}",

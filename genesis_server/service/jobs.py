@@ -114,9 +114,10 @@ class JobRunner:
         check_changes(request.changes, bake_only=isinstance(request, Rebake))
         asset = Asset.open(Path(request.asset), needed=WHOLE[type(request)])
         settings = asset.settings.with_values(request.changes)
-        if not isinstance(request, Rebake):
-            check_plan(self._load(asset.model_id, is_textured_mesh(asset)), settings, is_textured_mesh(asset))
-        asset.change(settings, getattr(request, "backgrounds", ()))
+        if isinstance(request, Rebake):
+            return asset.imagined(settings)  # written with the new mesh: a re-bake that is cancelled leaves no trace
+        check_plan(self._load(asset.model_id, is_textured_mesh(asset)), settings, is_textured_mesh(asset))
+        asset.change(settings, request.backgrounds)
         return asset
 
     def _load(self, model_id: str, texturing: bool = False) -> Model:

@@ -21,7 +21,9 @@ from genesis_server.pipeline.model import Model
 from genesis_server.pipeline.picture import load_picture
 from genesis_server.protocol.errors import ErrorCode, GenesisError
 from genesis_server.protocol.events import REPORTED_STAGES, Event, EventKind
+from genesis_server.protocol.messages import Rebake
 from genesis_server.protocol.parameters import GenerateSettings
+from genesis_server.service.jobs import JobRunner
 from tests.pipeline.tiny_model import write_tiny_model
 
 SMALL = GenerateSettings().with_values({"bake.texture_size": 256, "bake.faces": 400})
@@ -153,6 +155,17 @@ def test_a_rebake_needs_neither_model_nor_weights(finished: Asset, model: Model)
     assert changed_files(finished, before) == FILES["mesh"]
     assert again.statistics["mesh"]["texture_size"] == 320 and again.statistics["mesh"]["faces"] <= 200
     assert stages_to_run(again, model) == []  # the model finds nothing left to do either
+
+
+def test_a_cancelled_rebake_leaves_the_asset_as_it_was(finished: Asset) -> None:
+    before = {path.name: path.read_bytes() for path in finished.folder.iterdir()}
+    wanted, heard = Rebake(str(finished.folder), {"bake.texture_size": 320, "bake.faces": 200}), []
+    with pytest.raises(GenesisError) as caught:
+        JobRunner().run(wanted, heard.append, lambda: len(heard) > 3)
+    assert caught.value.code == ErrorCode.CANCELLED and len(heard) > 3
+    assert {path.name: path.read_bytes() for path in finished.folder.iterdir()} == before, "settings included"
+    assert JobRunner().run(wanted, heard.append, lambda: False).settings.bake.texture_size == 320
+    assert Asset.open(finished.folder).settings.bake.faces == 200
 
 
 def test_a_rebake_of_an_unfinished_asset_is_refused(asset: Asset) -> None:

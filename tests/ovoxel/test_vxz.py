@@ -129,9 +129,18 @@ def foreign(**changes):
     return b"VXZ\0" + struct.pack(">I", 8 + len(text)) + text
 
 
+def with_a_chunk_twice():
+    data = (DATA / "parent_lzma_as_is_c16.vxz").read_bytes()
+    header, body = decode_header(data), data[decode_header(data)["start"] :]
+    changes = {"chunks": [*header["chunks"], header["chunks"][0]], "num_voxel": 2 * header["num_voxel"]}
+    text = json.dumps({name: value for name, value in header.items() if name != "start"} | changes).encode()
+    return b"VXZ\0" + struct.pack(">I", 8 + len(text)) + text + body
+
+
 @pytest.mark.parametrize(
     ("data", "words"),
     [
+        (with_a_chunk_twice(), "two of its chunks"),
         (b"PNG and so on", "does not begin"),
         (b"VXZ\x01" + bytes(20), "version 1"),
         (foreign()[:40], "cut off"),
