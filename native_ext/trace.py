@@ -80,6 +80,18 @@ def _sample(texture: wp.array2d(dtype=wp.vec4ub), uv: wp.vec2) -> wp.vec4:
 
 
 @wp.func
+def _placed(uv: wp.vec2, place: wp.vec4) -> wp.vec2:
+    """Where texture coordinates lie in the joined picture; outside of 0..1 a texture repeats."""
+    u = uv[0]
+    v = uv[1]
+    if u < 0.0 or u > 1.0:
+        u -= wp.floor(u)
+    if v < 0.0 or v > 1.0:
+        v -= wp.floor(v)
+    return wp.vec2(place[0] + u * place[2], place[1] + v * place[3])
+
+
+@wp.func
 def _sky(d: wp.vec3) -> wp.vec3:
     """Ambient light from direction d: a soft grey room, brighter above, with a warm floor."""
     t = 0.5 + 0.5 * d[2]
@@ -175,6 +187,8 @@ def _trace(
     normals: wp.array(dtype=wp.vec3),
     uvs: wp.array(dtype=wp.vec2),
     tangents: wp.array(dtype=wp.vec4),
+    texture: wp.array(dtype=int),
+    places: wp.array(dtype=wp.vec4),
     base_color: wp.array2d(dtype=wp.vec4ub),
     surface: wp.array2d(dtype=wp.vec4ub),
     bumps: wp.array2d(dtype=wp.vec4ub),
@@ -210,6 +224,7 @@ def _trace(
             w = wp.vec3(hit.u, hit.v, 1.0 - hit.u - hit.v)
             f = faces[hit.face]
             uv = w[0] * uvs[f[0]] + w[1] * uvs[f[1]] + w[2] * uvs[f[2]]
+            uv = _placed(uv, places[texture[hit.face]])
             stored = _sample(base_color, uv)
             alpha = float(1.0)
             if alpha_mode == BLEND:
@@ -284,6 +299,8 @@ class Scene:
         alpha_mode: OPAQUE, MASK or BLEND.
         tangents: float32 [V, 4] with the bitangent's sign, or [1, 4] where no normal map is to be used.
         bumps: uint8 [H, W, 4], the normal map.
+        texture: int32 [F], which of the textures that share the pictures each face shows.
+        places: float32 [T, 4], corner and size (u, v, width, height) of each of them in the pictures, all in 0..1.
     """
 
     def __init__(
@@ -297,11 +314,13 @@ class Scene:
         alpha_mode: int,
         tangents: Tensor,
         bumps: Tensor,
+        texture: Tensor,
+        places: Tensor,
     ) -> None:
         wp.init()
-        given = (vertices, faces.int(), normals, uvs, base_color, surface, tangents, bumps)
+        given = (vertices, faces.int(), normals, uvs, base_color, surface, tangents, bumps, texture.int(), places)
         self._tensors = [tensor.contiguous() for tensor in given]
-        points, indices, normals, uvs, base_color, surface, tangents, bumps = self._tensors
+        points, indices, normals, uvs, base_color, surface, tangents, bumps, texture, places = self._tensors
         self._device = points.device
         self._mesh = wp.Mesh(points=wp.from_torch(points, dtype=wp.vec3), indices=wp.from_torch(indices.view(-1)))
         self._inputs = [
@@ -310,6 +329,8 @@ class Scene:
             wp.from_torch(normals, dtype=wp.vec3),
             wp.from_torch(uvs, dtype=wp.vec2),
             wp.from_torch(tangents, dtype=wp.vec4),
+            wp.from_torch(texture),
+            wp.from_torch(places, dtype=wp.vec4),
             wp.from_torch(base_color, dtype=wp.vec4ub),
             wp.from_torch(surface, dtype=wp.vec4ub),
             wp.from_torch(bumps, dtype=wp.vec4ub),

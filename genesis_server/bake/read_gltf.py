@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Read a GLB: the triangles of its scene as one mesh, and the textures of its first material (docs/spec/geometry.md 1.2, 1.4).
+"""Read a GLB: the triangles of its scene as one mesh, and the textures of their materials (docs/spec/geometry.md 1.2, 1.4).
 
-Enough for files of any tool that are to be judged or looked at: node transforms, several primitives, PNG, JPEG and WebP inside
-the file, interleaved and normalised accessors. What it cannot read it names.
+Enough for files of any tool that are to be judged or looked at: node transforms, several primitives and materials, strips and
+fans, PNG, JPEG and WebP inside the file, moved texture coordinates, interleaved and normalised accessors. What it cannot read
+it names.
 """
 
 from __future__ import annotations
@@ -10,22 +11,21 @@ from __future__ import annotations
 import json
 import os
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from genesis_server.bake.gltf import CHUNK_BIN, CHUNK_JSON, MAGIC, from_gltf
-from genesis_server.bake.images import decode_image
 from genesis_server.bake.material import Material
+from genesis_server.bake.read_material import coordinates_of, read_material
 from genesis_server.protocol.errors import ErrorCode, GenesisError
 
 _DTYPES = {5120: np.int8, 5121: np.uint8, 5122: np.int16, 5123: np.uint16, 5125: np.uint32, 5126: np.float32}
 _WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4}
-_TRIANGLES = 4
+_TRIANGLES, _STRIP, _FAN = 4, 5, 6
 _UNREADABLE = ("KHR_draco_mesh_compression", "EXT_meshopt_compression", "KHR_texture_basisu")
-_NODES_MAX = 10_000  # of a scene walked; a cycle of nodes ends here
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,9 +38,10 @@ class GlbModel:
         uvs: float32 [V, 2], glTF convention.
         material: textures and alpha mode of the first material; one white texel where the file has none.
         tangents: float32 [V, 4] in model space, or None.
-        materials: how many materials the triangles use.
-        levels: levels of detail that the file offers, 1 or more.
+        level_faces: faces of each level of detail that the file offers, finest first; empty where there is but this one.
         extras: the application's own notes.
+        others: the materials after the first, where the triangles use several.
+        surface: int32 [F], the material of each face, 0 for the first; None where there is one.
     """
 
     vertices: np.ndarray
@@ -49,9 +50,28 @@ class GlbModel:
     uvs: np.ndarray
     material: Material
     tangents: np.ndarray | None = None
-    materials: int = 1
-    levels: int = 1
+    level_faces: tuple[int, ...] = ()
     extras: dict[str, Any] = field(default_factory=dict)
+    others: tuple[Material, ...] = ()
+    surface: np.ndarray | None = None
+
+    @property
+    def levels(self) -> int:
+        """How many levels of detail the file offers."""
+        return max(1, len(self.level_faces))
+
+    def by_material(self) -> list[GlbModel]:
+        """A model of one material each; unused vertices are left out."""
+        if not self.others:
+            return [self]
+        models = []
+        for number, material in enumerate((self.material, *self.others)):
+            used, faces = np.unique(self.faces[self.surface == number], return_inverse=True)
+            rows = {name: getattr(self, name)[used] for name in ("vertices", "normals", "uvs")}
+            tangents = None if self.tangents is None else self.tangents[used]
+            faces = faces.reshape(-1, 3).astype(np.int32)
+            models.append(replace(self, **rows, faces=faces, tangents=tangents, material=material, others=(), surface=None))
+        return models
 
 
 def read_glb(path: str | os.PathLike[str], level: int = 0, textures: bool = True) -> GlbModel:
@@ -74,7 +94,9 @@ def read_glb(path: str | os.PathLike[str], level: int = 0, textures: bool = True
         raise GenesisError(ErrorCode.BAD_MESH, f"{path} cannot be read: {error.strerror}.", "Name a GLB file.") from error
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, struct.error, RecursionError) as error:
         raise GenesisError(
-            ErrorCode.BAD_MESH, f"{path} is not a textured GLB file: {error}.", "Export it as binary glTF 2.0 with UVs."
+            ErrorCode.BAD_MESH,
+            f"{path} is not a textured GLB file: {error}.",
+            "Export it as binary glTF 2.0 (.glb) with UVs, uncompressed.",
         ) from error
 
 
@@ -109,43 +131,51 @@ def _model(document: dict[str, Any], binary: bytes, level: int, textures: bool) 
             levels.append([number])
     if not 0 <= level < len(levels):
         raise ValueError(f"it has no level of detail {level}, only 0 to {len(levels) - 1}")
-    parts = _placed_primitives(nodes, document.get("meshes", []), levels[level])
+    placed = [_placed_primitives(nodes, document.get("meshes", []), roots) for roots in levels]
+    parts = placed[level]
     if not parts:
         raise ValueError("it has no triangles")
+    used = list(dict.fromkeys(primitive.get("material") for primitive, _ in parts))
     pieces, offset = [], 0
     for primitive, transform in parts:
         piece = _piece(document, binary, primitive, transform)
-        pieces.append({**piece, "faces": piece["faces"] + offset})
+        surface = np.full(len(piece["faces"]), used.index(primitive.get("material")), np.int32)
+        pieces.append({**piece, "faces": piece["faces"] + offset, "surface": surface})
         offset += len(piece["vertices"])
-    joined = {name: np.concatenate([piece[name] for piece in pieces]) for name in ("vertices", "normals", "uvs", "faces")}
+    joined = {
+        name: np.concatenate([piece[name] for piece in pieces]) for name in ("vertices", "normals", "uvs", "faces", "surface")
+    }
     tangents = None
     if all(piece["tangents"] is not None for piece in pieces):
         tangents = np.concatenate([piece["tangents"] for piece in pieces])
-    used = {primitive.get("material") for primitive, _ in parts}
+    first, *others = (read_material(document, binary, number) for number in (used if textures else [None]))
     return GlbModel(
         vertices=joined["vertices"],
         normals=joined["normals"],
         faces=joined["faces"].astype(np.int32),
         uvs=joined["uvs"],
-        material=_material(document, binary, parts[0][0] if textures else {}),
+        material=first,
         tangents=tangents,
-        materials=len(used),
-        levels=len(levels),
+        level_faces=tuple(sum(_count(document, primitive) for primitive, _ in level) for level in placed),
         extras=document.get("asset", {}).get("extras", {}),
+        others=tuple(others),
+        surface=joined["surface"] if others else None,
     )
 
 
 def _placed_primitives(nodes: list, meshes: list, roots: list[int]) -> list[tuple[dict[str, Any], np.ndarray]]:
     """Triangle primitives below the given nodes, with their transforms to the scene (4 x 4)."""
-    found, stack, seen = [], [(number, np.eye(4)) for number in reversed(roots)], 0
-    while stack and seen < _NODES_MAX:
+    found, stack, seen = [], [(number, np.eye(4)) for number in reversed(roots)], set()
+    while stack:
         number, above = stack.pop()
-        seen += 1
+        if number in seen:
+            raise ValueError("its nodes are no tree: one of them stands below two others, or below itself")
+        seen.add(number)
         node = nodes[number]
         transform = above @ _local_transform(node)
         if "mesh" in node:
             primitives = meshes[node["mesh"]]["primitives"]
-            found += [(part, transform) for part in primitives if part.get("mode", _TRIANGLES) == _TRIANGLES]
+            found += [(part, transform) for part in primitives if part.get("mode", _TRIANGLES) in (_TRIANGLES, _STRIP, _FAN)]
         stack += [(child, transform) for child in reversed(node.get("children", []))]
     return found
 
@@ -167,17 +197,18 @@ def _local_transform(node: dict[str, Any]) -> np.ndarray:
 
 def _piece(document: dict[str, Any], binary: bytes, primitive: dict[str, Any], transform: np.ndarray) -> dict[str, Any]:
     attributes = primitive["attributes"]
-    if "TEXCOORD_0" not in attributes:
+    coordinates, moved = coordinates_of(document, primitive.get("material"))
+    if f"TEXCOORD_{coordinates}" not in attributes:
         raise ValueError("it has no texture coordinates")
     vertices = _accessor(document, binary, attributes["POSITION"]).astype(np.float32)
     normals = np.zeros_like(vertices)
     if "NORMAL" in attributes:
         normals = _accessor(document, binary, attributes["NORMAL"]).astype(np.float32)
     tangents = _accessor(document, binary, attributes["TANGENT"]) if "TANGENT" in attributes else None
-    faces = np.arange(len(vertices))
+    index = np.arange(len(vertices))
     if "indices" in primitive:
-        faces = _accessor(document, binary, primitive["indices"])
-    faces = faces.reshape(-1, 3).astype(np.int64)
+        index = _accessor(document, binary, primitive["indices"])
+    faces = _triangles(index.astype(np.int64), primitive.get("mode", _TRIANGLES))
     if len(faces) == 0 or faces.max() >= len(vertices):
         raise ValueError("its faces name vertices that do not exist" if len(faces) else "it has no faces")
     if not np.isfinite(vertices).all():
@@ -192,7 +223,11 @@ def _piece(document: dict[str, Any], binary: bytes, primitive: dict[str, Any], t
             faces = faces[:, ::-1]
     if tangents is not None:
         tangents = np.concatenate([from_gltf(tangents[:, :3]), tangents[:, 3:]], 1).astype(np.float32)
-    uvs = _accessor(document, binary, attributes["TEXCOORD_0"]).astype(np.float32)
+    uvs = _accessor(document, binary, attributes[f"TEXCOORD_{coordinates}"]).astype(np.float32)
+    if not np.array_equal(moved, np.eye(3)):
+        uvs = (uvs @ moved[:2, :2].T + moved[:2, 2]).astype(np.float32)
+    if len(uvs) != len(vertices) or not np.isfinite(uvs).all():
+        raise ValueError("its texture coordinates are too few or not finite")
     return {
         "vertices": from_gltf(vertices),
         "normals": from_gltf(normals),
@@ -202,21 +237,29 @@ def _piece(document: dict[str, Any], binary: bytes, primitive: dict[str, Any], t
     }
 
 
+def _triangles(index: np.ndarray, mode: int) -> np.ndarray:
+    """int64 [F, 3] of the vertices of triangles, a strip of them, or a fan."""
+    if mode == _TRIANGLES:
+        if len(index) % 3:
+            raise ValueError(f"it has {len(index)} corners of triangles, which is no multiple of 3")
+        return index.reshape(-1, 3)
+    if mode == _FAN:
+        return np.stack([index[1:-1], index[2:], np.broadcast_to(index[:1], len(index[2:]))], 1)
+    faces = np.stack([index[:-2], index[1:-1], index[2:]], 1)
+    faces[1::2] = faces[1::2, [0, 2, 1]]
+    a, b, c = faces.T
+    return faces[(a != b) & (b != c) & (c != a)]  # strips are joined by triangles without area
+
+
+def _count(document: dict[str, Any], primitive: dict[str, Any]) -> int:
+    """How many triangles a primitive has."""
+    number = primitive["indices"] if "indices" in primitive else primitive["attributes"]["POSITION"]
+    count = int(document["accessors"][number]["count"])
+    return count // 3 if primitive.get("mode", _TRIANGLES) == _TRIANGLES else max(count - 2, 0)
+
+
 def _unit(vectors: np.ndarray) -> np.ndarray:
     return (vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-30)).astype(np.float32)
-
-
-def _material(document: dict[str, Any], binary: bytes, primitive: dict[str, Any]) -> Material:
-    surface = document["materials"][primitive["material"]] if "material" in primitive else {}
-    pbr = surface.get("pbrMetallicRoughness", {})
-    base = _texture(document, binary, pbr.get("baseColorTexture"))
-    orm = _texture(document, binary, pbr.get("metallicRoughnessTexture"))[..., :3]
-    base = _scaled(base, pbr.get("baseColorFactor", [1, 1, 1, 1]))
-    orm = _scaled(orm, [1, pbr.get("roughnessFactor", 1), pbr.get("metallicFactor", 1)])
-    normal = None
-    if "normalTexture" in surface:
-        normal = _texture(document, binary, surface["normalTexture"], deep=True)[..., :3]
-    return Material(base, orm, surface.get("alphaMode", "OPAQUE"), surface.get("doubleSided", False), normal)
 
 
 def _accessor(document: dict[str, Any], binary: bytes, number: int) -> np.ndarray:
@@ -229,27 +272,9 @@ def _accessor(document: dict[str, Any], binary: bytes, number: int) -> np.ndarra
     dtype, width = np.dtype(_DTYPES[accessor["componentType"]]), _WIDTHS[accessor["type"]]
     start = view.get("byteOffset", 0) + accessor.get("byteOffset", 0)
     stride = view.get("byteStride", dtype.itemsize * width)
+    if accessor["count"] < 1 or start + stride * (accessor["count"] - 1) + dtype.itemsize * width > len(binary):
+        raise ValueError("it names data that lies beyond its end")
     rows = np.ndarray((accessor["count"], width), dtype, binary, start, (stride, dtype.itemsize))
     if accessor.get("normalized", False):
-        rows = rows.astype(np.float32) / np.iinfo(dtype).max
+        rows = (rows.astype(np.float32) / np.iinfo(dtype).max).clip(min=-1)
     return np.ascontiguousarray(rows[:, 0] if width == 1 else rows)
-
-
-def _texture(document: dict[str, Any], binary: bytes, reference: dict[str, Any] | None, deep: bool = False) -> np.ndarray:
-    """uint8 [H, W, 4] of a texture; one white texel where there is none."""
-    if reference is None:
-        return np.full((1, 1, 4), 255, np.uint8)
-    texture = document["textures"][reference["index"]]
-    source = texture.get("extensions", {}).get("EXT_texture_webp", {}).get("source", texture.get("source"))
-    image = document["images"][source]
-    if "bufferView" not in image:
-        raise ValueError(f"its image {image.get('name', '')!r} lies in another file")
-    view = document["bufferViews"][image["bufferView"]]
-    start = view.get("byteOffset", 0)
-    return decode_image(binary[start : start + view["byteLength"]], deep)
-
-
-def _scaled(picture: np.ndarray, factors: list[float]) -> np.ndarray:
-    if all(factor == 1 for factor in factors):
-        return picture
-    return (picture * np.asarray(factors) + 0.5).clip(0, 255).astype(np.uint8)

@@ -34,7 +34,7 @@ def compare(a: Path, b: Path, html: Path | None, as_json: bool) -> None:
     from genesis_server.report.compare import compare as hold
     from genesis_server.report.page import comparison_page
 
-    result = hold(a, b)
+    result = hold(a, b) if html is not None else hold(a, b, modes=())
     if html is not None:
         partial = html.with_name(f".{html.name}.{os.getpid()}.part")
         try:

@@ -20,10 +20,11 @@ TINY_CHART = 1e-4  # of the surface: smaller charts do not count for the spread 
 _DIRECTIONS = 24  # tried for a chart's smallest width
 _GRID_MIN, _GRID_MAX = 512, 4096  # texels per side of the grid for use and overlap where the texture is smaller or larger
 _SAMPLES_PER_SEAM = 3
+_OUTSIDE = 1e-4  # of the texture, that a vertex may lie beyond it: other tools round
 
 
 def measure_atlas(model: GlbModel) -> dict[str, Any]:
-    """Measures of a model's texture coordinates and textures.
+    """Measures of a model's texture coordinates and textures; of several materials each with its own textures, taken together.
 
     Returns:
         charts, thin_charts (narrower than 8 texels), uv_use (share of the atlas under faces), uv_overlap (share under two
@@ -33,12 +34,50 @@ def measure_atlas(model: GlbModel) -> dict[str, Any]:
         faces, black or without a value where the face is not; bilinear filtering reads them), metallic, roughness and alpha
         [least, mean, most] under faces, 0..1.
     """
+    found = [_measure_one(part) for part in model.by_material()]
+    return found[0] if len(found) == 1 else _together(found, model)
+
+
+def _together(found: list[dict[str, Any]], model: GlbModel) -> dict[str, Any]:
+    """Sums of counts, means of shares by what they are shares of, and the widest ranges."""
+    parts = model.by_material()
+    area = np.array([_areas(part).sum() for part in parts])
+    texels = np.array([part.material.base_color[..., 0].size for part in parts], float)
+    covered = texels * [one["uv_use"] for one in found]
+    seams = np.array([one["seam_edges"] for one in found], float)
+
+    def mean(name: str, weight: np.ndarray, digits: int) -> float:
+        return round(float((weight * [one[name] for one in found]).sum() / max(weight.sum(), 1e-30)), digits)
+
+    summed = ("charts", "thin_charts", "zero_uv_faces", "mirrored_faces", "uv_outside", "seam_edges")
+    return {
+        **{name: sum(one[name] for one in found) for name in summed},
+        "uv_use": mean("uv_use", texels, 4),
+        "uv_overlap": mean("uv_overlap", texels, 6),
+        "texel_density": mean("texel_density", area, 2),
+        "density_spread": max(one["density_spread"] for one in found),
+        "seam_error": mean("seam_error", seams, 3),
+        "black_texels": mean("black_texels", covered, 6),
+        "unfilled_texels": mean("unfilled_texels", covered, 6),
+        **{
+            name: [
+                min(one[name][0] for one in found),
+                round(float((area * [one[name][1] for one in found]).sum() / max(area.sum(), 1e-30)), 3),
+                max(one[name][2] for one in found),
+            ]
+            for name in ("metallic", "roughness", "alpha")
+        },
+    }
+
+
+def _measure_one(model: GlbModel) -> dict[str, Any]:
     base = model.material.base_color
     height, width = base.shape[:2]
     scale = np.array([width, height], np.float32)
     side = int(np.clip(max(width, height), _GRID_MIN, _GRID_MAX))
     uv = model.uvs.astype(np.float64)
     corners = uv[model.faces]
+    corners -= np.floor(corners.min(1, keepdims=True) + 1e-6)  # textures repeat: faces outside lie on what is inside
     a, b = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
     turned = a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]  # v grows downward: negative where the picture is not mirrored
     chart = face_parts(model.faces.astype(np.int64), len(model.vertices))
@@ -51,7 +90,7 @@ def measure_atlas(model: GlbModel) -> dict[str, Any]:
         "uv_overlap": round(float((overdraw(grid, side, side) > 1).float().mean()), 6),
         "zero_uv_faces": int((turned == 0).sum()),
         "mirrored_faces": int((turned > 0).sum()),
-        "uv_outside": int(((uv < 0) | (uv > 1)).any(1).sum()),
+        "uv_outside": int(((uv < -_OUTSIDE) | (uv > 1 + _OUTSIDE)).any(1).sum()),
         **_density(model, chart, np.abs(turned) / 2 * width * height),
         **seam_difference(model),
         **_texels(model, corners),
@@ -73,9 +112,13 @@ def chart_widths(points: np.ndarray, faces: np.ndarray, chart: np.ndarray) -> np
     return best
 
 
-def _density(model: GlbModel, chart: np.ndarray, texels: np.ndarray) -> dict[str, float]:
+def _areas(model: GlbModel) -> np.ndarray:
     corners = model.vertices.astype(np.float64)[model.faces]
-    area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1) / 2
+    return np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1) / 2
+
+
+def _density(model: GlbModel, chart: np.ndarray, texels: np.ndarray) -> dict[str, float]:
+    area = _areas(model)
     chart_area, chart_texels = np.bincount(chart, area), np.bincount(chart, texels)
     density = np.sqrt(chart_texels / np.maximum(chart_area, 1e-30))
     mean = float(np.sqrt(texels.sum() / max(area.sum(), 1e-30)))
@@ -121,8 +164,9 @@ def mip_level(picture: np.ndarray, level: int) -> np.ndarray:
 
 
 def sample(picture: np.ndarray, uv: np.ndarray) -> np.ndarray:
-    """Bilinear samples float32 [n, C], clamped at the border; uv in the glTF convention [n, 2]."""
+    """Bilinear samples float32 [n, C], repeated outside of 0..1 and clamped within; uv in the glTF convention [n, 2]."""
     height, width = picture.shape[:2]
+    uv = np.where((uv < 0) | (uv > 1), uv - np.floor(uv), uv)
     x, y = (uv * [width, height] - 0.5).T
     col, row = np.floor(x).astype(int), np.floor(y).astype(int)
     fx, fy = (x - col)[:, None], (y - row)[:, None]

@@ -1,35 +1,44 @@
 # SPDX-License-Identifier: Apache-2.0
 """Two models side by side, measured: how far apart their surfaces, colours and pictures are; a score sheet of seven lines.
 
-A is the reference, B what is judged. Distances are relative to the diagonal of A's bounds. Everything is computed on the CPU
-from surface points spread evenly by area and from renders of the same cameras.
+A is the reference, B what is judged: a model held against itself has 100 in every line. Distances are relative to the diagonal
+of A's bounds. Everything is computed on the CPU from surface points spread evenly by area (`surface_points`) and from renders
+of the same cameras.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 
 from genesis_server.bake.read_gltf import GlbModel, read_glb
-from genesis_server.report.atlas import sample
 from genesis_server.report.inspect import inspect
 from genesis_server.report.render import View, render_views
+from genesis_server.report.surface_points import SurfacePoints, around_places, surface_points, values_at
 from native_ext.closest_point import closest_point
 
-POINTS = 20_000
-NEAR = 0.01  # of the diagonal: a point this near to the other surface counts as met
+NEAR = (0.0025, 0.005, 0.01)  # of the diagonal: a point this near to the other surface counts as met
 VIEWS = tuple(View(azimuth, elevation) for azimuth, elevation in ((0, 10), (90, 10), (180, 10), (270, 10), (35, 35)))
 PICTURE_SIZE = 320
+PICTURE_MODES = ("shaded", "base_color", "clay", "normal", "wire")
 _FRAME = 1.1  # half the diagonal of both models fits in the picture this many times
+ANGLE = 10  # degrees between faces that count as parallel
+_PARALLEL = np.cos(np.radians(ANGLE))
 _BINS = 32
-_FAR_COLOUR = 64.0  # levels of 255 between the colour distributions at which the colour score is 0
-_FAR_SURFACE = 0.5  # mean difference of metallic and roughness at which the PBR score is 0
+_FAR_COLOUR = 64.0  # levels of 255 between the colours of a place at which the colour score is 0
+_FAR_SURFACE = 0.5  # difference of metallic and roughness of a place at which the PBR score is 0
+_DETAIL_STEP = (
+    1e-4,
+    0.01,
+)  # least and most of the diagonal over which detail is measured, where A's texels are smaller or larger
+_PLAIN = 0.25  # levels of 255 from texel to texel: less than that is no detail
+_SPREAD_MIN = 8.0  # levels of 255: colours that spread by less are one colour
+_NOISE = 2.0  # times the detail of A that may be detail; more is noise
 
 
 @dataclass(frozen=True)
@@ -64,8 +73,18 @@ class Comparison:
     pictures: dict[str, tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]]]
 
 
-def compare(a: str | os.PathLike[str] | GlbModel, b: str | os.PathLike[str] | GlbModel, size: int = PICTURE_SIZE) -> Comparison:
+def compare(
+    a: str | os.PathLike[str] | GlbModel,
+    b: str | os.PathLike[str] | GlbModel,
+    size: int = PICTURE_SIZE,
+    modes: Sequence[str] = PICTURE_MODES,
+) -> Comparison:
     """Holds model B against model A.
+
+    Args:
+        a, b: paths, or what `read_glb` returned.
+        size: pixels per side of each picture.
+        modes: kinds of pictures that are wanted; "shaded" is always there.
 
     Raises:
         GenesisError: BAD_MESH for an unreadable file.
@@ -73,12 +92,15 @@ def compare(a: str | os.PathLike[str] | GlbModel, b: str | os.PathLike[str] | Gl
     models = tuple(model if isinstance(model, GlbModel) else read_glb(model) for model in (a, b))
     found = tuple(inspect(model) for model in models)
     diagonal = float(np.linalg.norm(np.ptp(models[0].vertices, axis=0))) or 1.0
-    clouds = tuple(_surface_points(model) for model in models)
-    pictures = _pictures(models, size)
+    least, most = _DETAIL_STEP
+    step = float(np.clip(1 / max(found[0]["texel_density"], 1e-9), least * diagonal, most * diagonal))
+    points = tuple(surface_points(model, step) for model in models)
+    pictures = _pictures(models, size, modes)
     measures = {
-        **_distances(models, clouds, diagonal),
-        **_colours(clouds),
+        **_differences(models, points, diagonal),
+        **_distributions(points),
         **_views(pictures),
+        "detail": [round(_detail(one), 5) for one in points],
         "extents": [np.ptp(model.vertices, axis=0).round(5).tolist() for model in models],
         "areas": [round(values["area"], 6) for values in found],
     }
@@ -87,32 +109,45 @@ def compare(a: str | os.PathLike[str] | GlbModel, b: str | os.PathLike[str] | Gl
 
 def score_sheet(found: tuple[Mapping[str, Any], Mapping[str, Any]], measures: Mapping[str, Any]) -> list[Score]:
     """The seven lines; each says how it is computed."""
-    sharp_a, sharp_b = measures["sharpness"]
-    clarity = 100.0 if sharp_a <= 0 else 100 * min(1.0, sharp_b / sharp_a)
-    colour = 100 * max(0.0, 1 - measures["colour_distance"] / _FAR_COLOUR)
-    surface = (measures["metallic_difference"] + measures["roughness_difference"]) / 2
+    detail_a, detail_b = measures["detail"]
+    colour = measures["local_colour"]
+    surface = (measures["local_metallic"] + measures["local_roughness"]) / 2
     uv_a, uv_b = (uv_score(values) for values in found)
     topology_a, topology_b = (topology_score(values) for values in found)
-    far = f"{_FAR_COLOUR:.0f} is 0"
+    near = ", ".join(f"{100 * limit:g}" for limit in NEAR)
     how = {
-        "shape": f"share of points within {NEAR:.0%} of the diagonal of the other surface, F1 of both ways",
+        "shape": f"a quarter each: points within {near} % of the diagonal of the other surface (F1 of both ways), and points "
+        f"whose face is parallel to the nearest one within {ANGLE} degrees",
         "structure": f"overlap of the silhouettes, mean of {len(VIEWS)} views",
-        "texture clarity": f"detail in rendered colour (mean Laplacian): A {sharp_a:.2f}, B {sharp_b:.2f}; A's or more is 100",
-        "colour": f"distance of the colour distributions, {measures['colour_distance']:.1f} levels of 255; {far}",
-        "PBR": f"distance of the metallic and roughness distributions, {surface:.3f}; {_FAR_SURFACE} is 0",
-        "UV": f"B alone, a fifth each: use, overlap, density, seams, faults; A has {uv_a:.0f}",
-        "topology": f"B alone, a fifth each: closed, manifold, no flat faces, slivers, winding; A has {topology_a:.0f}",
+        "texture clarity": f"change of colour over a texel of A, of the spread of all colours: A {detail_a:.2%}, "
+        f"B {detail_b:.2%}; B / A, and where B has more than {_NOISE:g} times as much, which is noise, {_NOISE:g} A / B",
+        "colour": f"difference of the mean colours around the same places: {colour:.1f} levels of 255; {_FAR_COLOUR:.0f} is 0",
+        "PBR": f"difference of mean metallic and roughness around the same places: {surface:.3f}; {_FAR_SURFACE} is 0",
+        "UV": f"use, overlap, density, seams, faults, a fifth each: A {uv_a:.0f}, B {uv_b:.0f}; B / A, 100 at most",
+        "topology": "open edges, edges of three faces, flat or double faces, slivers, winding, loose parts, a sixth each: "
+        f"A {topology_a:.0f}, B {topology_b:.0f}; B / A, 100 at most",
     }
     values = {
-        "shape": 100 * measures["f_score"],
+        "shape": 75 * measures["f_score"] + 25 * measures["parallel"],
         "structure": 100 * measures["silhouette_iou"],
-        "texture clarity": clarity,
-        "colour": colour,
+        "texture clarity": _clarity(detail_a, detail_b),
+        "colour": 100 * max(0.0, 1 - colour / _FAR_COLOUR),
         "PBR": 100 * max(0.0, 1 - surface / _FAR_SURFACE),
-        "UV": uv_b,
-        "topology": topology_b,
+        "UV": 100 * min(uv_b / max(uv_a, 1e-9), 1.0),
+        "topology": 100 * min(topology_b / max(topology_a, 1e-9), 1.0),
     }
     return [Score(name, values[name], rule) for name, rule in how.items()]
+
+
+def _detail(points: SurfacePoints) -> float:
+    """Change of colour over a step, of the spread (standard deviation) of all colours: darker colours have as much detail."""
+    spread = float(np.sqrt(points.values[:, :3].var(0).mean()))
+    return max(float(points.detail.mean()), _PLAIN) / max(spread, _SPREAD_MIN)
+
+
+def _clarity(detail_a: float, detail_b: float) -> float:
+    ratio = detail_b / detail_a
+    return 100 * min(ratio, 1.0, _NOISE / ratio)
 
 
 def uv_score(found: Mapping[str, Any]) -> float:
@@ -129,7 +164,8 @@ def uv_score(found: Mapping[str, Any]) -> float:
 
 
 def topology_score(found: Mapping[str, Any]) -> float:
-    """0 to 100 from a fifth each: no border edges, no edge of three faces, nothing flat or double, few slivers, winding."""
+    """0 to 100 from a sixth each: no border edges, no edge of three faces, nothing flat or double, few slivers, winding, and
+    no more than 20 separate pieces."""
     faces = max(found["faces"], 1)
     parts = [
         1 - min(found["boundary_edges"] / faces * 20, 1),
@@ -137,64 +173,63 @@ def topology_score(found: Mapping[str, Any]) -> float:
         1 - min((found["degenerate_faces"] + found["duplicate_faces"]) / faces * 100, 1),
         1 - min(max(found["sliver_faces"] / faces - 0.01, 0) * 5, 1),
         1 - min(found["turned_edges"] / faces * 20 + found["inside_out_components"], 1),
+        1 - min(max(found["components"] - 20, 0) / 180, 1),
     ]
-    return 20 * sum(parts)
+    return 100 / 6 * sum(parts)
 
 
-def _surface_points(model: GlbModel) -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(0)
-    corners = model.vertices.astype(np.float64)[model.faces]
-    area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
-    total = area.sum()
-    share = area / total if total > 0 else np.full(len(area), 1 / len(area))
-    face = rng.choice(len(area), POINTS, p=share)
-    weight = rng.dirichlet([1, 1, 1], POINTS)[:, :, None]
-    uv = (model.uvs.astype(np.float64)[model.faces[face]] * weight).sum(1) % 1.0
-    base = sample(model.material.base_color.astype(np.float32), uv)
-    surface = sample(model.material.metallic_roughness.astype(np.float32), uv)
-    position = (corners[face] * weight).sum(1).astype(np.float32)
-    return {"position": position, "colour": base[:, :3], "roughness": surface[:, 1] / 255, "metallic": surface[:, 2] / 255}
-
-
-def _distances(models: tuple[GlbModel, ...], clouds: tuple[dict[str, np.ndarray], ...], diagonal: float) -> dict[str, float]:
-    ways = []
-    for cloud, other in ((clouds[0], models[1]), (clouds[1], models[0])):
-        points = torch.from_numpy(cloud["position"])
-        distance, _, _ = closest_point(torch.from_numpy(other.vertices), torch.from_numpy(other.faces), points)
-        ways.append(distance.numpy() / diagonal)
-    met = [float((way <= NEAR).mean()) for way in ways]
+def _differences(models: tuple[GlbModel, ...], points: tuple[SurfacePoints, ...], diagonal: float) -> dict[str, float]:
+    """How far each surface is from the other, and how they differ where they are nearest; means of both ways."""
+    away, parallel, places = [], [], []
+    for one, other in ((points[0], models[1]), (points[1], models[0])):
+        surface = torch.from_numpy(other.vertices), torch.from_numpy(other.faces)
+        distance, face, weights = (found.numpy() for found in closest_point(*surface, torch.from_numpy(one.position)))
+        away.append(distance / diagonal)
+        corners = other.vertices.astype(np.float64)[other.faces[face]]
+        normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+        length = np.linalg.norm(normal, axis=1)
+        parallel.append(np.abs((normal * one.normal).sum(1)) >= _PARALLEL * length)
+        places.append(np.abs(around_places(one, values_at(other, face, weights) - one.values)).mean(0))
+    met = [[float((way <= limit).mean()) for way in away] for limit in NEAR]
+    local = (places[0] + places[1]) / 2
     return {
-        "chamfer": round(float(ways[0].mean() + ways[1].mean()) / 2, 6),
-        "hausdorff": round(float(max(way.max() for way in ways)), 6),
-        "f_score": round(2 * met[0] * met[1] / max(met[0] + met[1], 1e-9), 5),
+        "chamfer": round(float(away[0].mean() + away[1].mean()) / 2, 6),
+        "hausdorff": round(float(max(way.max() for way in away)), 6),
+        "f_score": round(float(np.mean([2 * one * two / max(one + two, 1e-9) for one, two in met])), 5),
+        "parallel": round(float(np.mean(parallel)), 5),
+        "local_colour": round(float(local[:3].mean()), 3),
+        "local_metallic": round(float(local[3]), 4),
+        "local_roughness": round(float(local[4]), 4),
     }
 
 
-def _colours(clouds: tuple[dict[str, np.ndarray], ...]) -> dict[str, Any]:
+def _distributions(points: tuple[SurfacePoints, ...]) -> dict[str, Any]:
     """Distances of distributions: mean difference of equally ranked values (earth mover's distance), and of histograms."""
-    colours = [np.sort(cloud["colour"], axis=0) for cloud in clouds]
+    one, two = (np.sort(cloud.values, axis=0) for cloud in points)
+    away = np.abs(one - two).mean(0)
     histograms = [
-        np.stack([np.histogram(cloud["colour"][:, c], _BINS, (0, 256))[0] for c in range(3)]) / POINTS for cloud in clouds
+        np.stack([np.histogram(cloud.values[:, c], _BINS, (0, 256))[0] for c in range(3)]) / len(cloud.values)
+        for cloud in points
     ]
-    overlap = np.minimum(*histograms).sum(1)
     return {
-        "colour_distance": round(float(np.abs(colours[0] - colours[1]).mean()), 3),
-        "histogram_overlap": overlap.round(4).tolist(),
-        **{
-            f"{name}_difference": round(float(np.abs(np.sort(clouds[0][name]) - np.sort(clouds[1][name])).mean()), 4)
-            for name in ("metallic", "roughness")
-        },
+        "colour_distance": round(float(away[:3].mean()), 3),
+        "histogram_overlap": np.minimum(*histograms).sum(1).round(4).tolist(),
+        "metallic_difference": round(float(away[3]), 4),
+        "roughness_difference": round(float(away[4]), 4),
     }
 
 
 def _pictures(
-    models: tuple[GlbModel, ...], size: int
+    models: tuple[GlbModel, ...], size: int, modes: Sequence[str]
 ) -> dict[str, tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]]]:
-    """Renders by mode from cameras that see both models whole."""
+    """Renders by mode from cameras that see both models whole; of any size and anywhere, they are brought to the unit box."""
+    low, high = np.min([model.vertices.min(0) for model in models], 0), np.max([model.vertices.max(0) for model in models], 0)
+    middle, size_of_both = (low + high) / 2, float((high - low).max()) or 1.0
+    models = tuple(replace(model, vertices=((model.vertices - middle) / size_of_both).astype(np.float32)) for model in models)
     reach = max(float(np.linalg.norm(model.vertices, axis=1).max()) for model in models)
     distance = _FRAME * reach / np.sin(np.radians(15))
     result = {}
-    for mode in ("shaded", "base_color", "clay", "normal", "wire"):
+    for mode in ("shaded", *(mode for mode in modes if mode != "shaded")):
         views = [View(view.azimuth, view.elevation, mode, distance) for view in VIEWS]
         one, two = (render_views(model, views, size) for model in models)
         result[mode] = (one, two, [_difference(a, b) for a, b in zip(one, two, strict=True)])
@@ -209,20 +244,13 @@ def _difference(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _views(pictures: Mapping[str, tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]]]) -> dict[str, Any]:
-    overlaps, gaps, sharpness = [], [], ([], [])
+    overlaps, gaps = [], []
     for a, b, gap in zip(*pictures["shaded"], strict=True):
         here, there = a[..., 3] > 127, b[..., 3] > 127
         either = here | there
         overlaps.append((here & there).sum() / max(either.sum(), 1))
         gaps.append(gap[..., :3][either].mean() if either.any() else 0.0)
-    for a, b, _ in zip(*pictures["base_color"], strict=True):
-        for values, picture in zip(sharpness, (a, b), strict=True):
-            inside = cv2.erode((picture[..., 3] == 255).astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
-            grey = cv2.cvtColor(np.ascontiguousarray(picture[..., :3]), cv2.COLOR_RGB2GRAY)
-            detail = np.abs(cv2.Laplacian(grey, cv2.CV_32F))
-            values.append(float(detail[inside].mean()) if inside.any() else 0.0)
     return {
         "silhouette_iou": round(float(np.mean(overlaps)), 5),
         "rendered_difference": round(float(np.mean(gaps)), 3),
-        "sharpness": [round(float(np.mean(values)), 4) for values in sharpness],
     }

@@ -4,15 +4,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from genesis_server.bake.material import Material
 from genesis_server.bake.read_gltf import GlbModel, read_glb
 from genesis_server.report.atlas import THIN_TEXELS, measure_atlas
 from genesis_server.report.geometry import measure_shape
 
 GOOD, FAIR, BAD = "good", "fair", "bad"
+HEAVY_FACES = 2_000_000
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class Finding:
     Attributes:
         name: what was measured, in words.
         value: in words, with units.
-        verdict: "good", "fair" or "bad"; "" where there is nothing to judge.
+        verdict: "good", "fair" or "bad".
         meaning: what it means for whoever uses the model.
     """
 
@@ -39,36 +41,47 @@ def inspect(glb: GlbModel | str | os.PathLike[str]) -> dict[str, Any]:
         glb: a path, or what `read_glb` returned.
 
     Returns:
-        Plain JSON values: vertices, faces, textures (name to [width, height]), alpha_mode, double_sided, materials, levels,
-        tangents, and everything of `measure_shape` and `measure_atlas`. Edges and components are those of the surface with
-        vertices of equal position taken as one.
+        Plain JSON values: vertices, faces, levels, level_faces, materials, textures (name to [width, height]), alpha_mode (of
+        several materials every one), double_sided, tangents, and everything of `measure_shape` and `measure_atlas`. Edges and
+        components are those of the surface with vertices of equal position taken as one.
 
     Raises:
         GenesisError: BAD_MESH for an unreadable file.
     """
     model = glb if isinstance(glb, GlbModel) else read_glb(glb)
-    material = model.material
-    textures = {"base_color": material.base_color, "metallic_roughness": material.metallic_roughness}
-    if material.normal is not None:
-        textures["normal"] = material.normal
+    materials = (model.material, *model.others)
     return {
         "vertices": len(model.vertices),
         "faces": len(model.faces),
         "levels": model.levels,
-        "materials": model.materials,
-        "textures": {name: list(picture.shape[1::-1]) for name, picture in textures.items()},
-        "alpha_mode": material.alpha_mode,
-        "double_sided": material.double_sided,
+        "level_faces": list(model.level_faces) or [len(model.faces)],
+        "materials": len(materials),
+        "textures": _sizes(materials),
+        "alpha_mode": ", ".join(sorted({material.alpha_mode for material in materials})),
+        "double_sided": all(material.double_sided for material in materials),
         "tangents": model.tangents is not None,
         **measure_shape(model.vertices, model.faces),
         **measure_atlas(model),
     }
 
 
+def _sizes(materials: Sequence[Material]) -> dict[str, list[int]]:
+    """Width and height of every texture, by its name; by name and number from the second material on."""
+    sizes = {}
+    for number, material in enumerate(materials):
+        pictures = {"base_color": material.base_color, "metallic_roughness": material.metallic_roughness}
+        if material.normal is not None:
+            pictures["normal"] = material.normal
+        ending = f"_{number + 1}" if number else ""
+        sizes |= {name + ending: list(picture.shape[1::-1]) for name, picture in pictures.items()}
+    return sizes
+
+
 def findings(found: Mapping[str, Any]) -> list[Finding]:
     """The report of `inspect`'s measures, line by line."""
     faces = max(found["faces"], 1)
     worst = f"the worst of aspect {found['worst_aspect']:.0f}"
+    charts = max(found["charts"], 1)
     thin = f"{found['thin_charts']} of them thinner than {THIN_TEXELS:.0f} texels"
     faults = found["zero_uv_faces"] + found["mirrored_faces"] + found["uv_outside"]
     faulty = f"{found['zero_uv_faces']} faces without texels, {found['mirrored_faces']} mirrored, "
@@ -84,17 +97,17 @@ def findings(found: Mapping[str, Any]) -> list[Finding]:
         _judge("duplicate faces", found["duplicate_faces"], (0, 0), "no face is there twice", "they flicker"),
         _judge(
             "slivers",
-            found["sliver_faces"],
-            (0.01 * faces, 0.05 * faces),
+            max(found["sliver_faces"] / faces, 0.02 * (found["needle_faces"] > 0)),
+            (0.01, 0.05),
             f"few long thin faces, {worst}",
-            f"many long thin faces, {worst}: streaks in the shading",
+            f"long thin faces, {worst}: streaks in the shading",
             _share(found["sliver_faces"], faces),
         ),
         _judge(
             "components",
             found["components"],
             (20, 200),
-            "separate pieces",
+            "in one piece" if found["components"] == 1 else "separate pieces",
             "many loose pieces: crumbs or torn parts",
         ),
         _winding(found),
@@ -110,10 +123,11 @@ def findings(found: Mapping[str, Any]) -> list[Finding]:
         _judge("UV faults", faults, (0, 0), "no face is without texels, mirrored or outside", faulty),
         _judge(
             "charts",
-            found["charts"],
-            (max(100, faces / 200), max(400, faces / 40)),
+            max(charts / max(100, faces / 200), found["thin_charts"] / max(0.05 * charts, 1)),
+            (1, 4),
             thin,
             f"{thin}: many seams to paint across",
+            str(found["charts"]),
         ),
         _judge(
             "texel density",
@@ -150,22 +164,41 @@ def findings(found: Mapping[str, Any]) -> list[Finding]:
         _pbr(found),
         _alpha(found),
     ]
-    if found["materials"] > 1:
-        lines.append(Finding("materials", str(found["materials"]), FAIR, "only the first one's textures were looked at"))
     return lines
 
 
 def _overview(found: Mapping[str, Any]) -> list[Finding]:
     low, high = found["bounds"]
-    size = " x ".join(f"{b - a:.3f}" for a, b in zip(low, high, strict=True))
-    textures = ", ".join(f"{name.replace('_', ' ')} {w} x {h}" for name, (w, h) in found["textures"].items())
-    empty = found["textures"]["base_color"] == [1, 1]
-    note = "it has no colour texture" if empty else "with tangents for the normal map" if found["tangents"] else ""
+    sides = [b - a for a, b in zip(low, high, strict=True)]
+    aside = max(abs(a + b) / 2 for a, b in zip(low, high, strict=True))
+    where = f"from ({_numbers(low)}) to ({_numbers(high)}), z up"
+    longest = max(sides)
+    size = " x ".join(f"{side:.3f}" if longest >= 0.1 else f"{side:.3g}" for side in sides)
+    placed = FAIR if not 0.01 <= longest <= 100 or aside > 10 * longest else GOOD
+    if placed == FAIR:
+        where += "; " + ("far from the origin" if aside > 10 * longest else "are these the units that were meant?")
+    heavy = found["faces"] > HEAVY_FACES
     return [
-        Finding("mesh", f"{found['faces']} faces, {found['vertices']} vertices", "", _levels(found["levels"])),
-        Finding("bounds", f"{size} units", "", f"from ({_numbers(low)}) to ({_numbers(high)}), z up"),
-        Finding("textures", textures, BAD if empty else "", note),
+        Finding(
+            "mesh", f"{found['faces']} faces, {found['vertices']} vertices", FAIR if heavy else GOOD, _levels(found, heavy)
+        ),
+        Finding("bounds", f"{size} units", placed, where),
+        _textures(found),
     ]
+
+
+def _textures(found: Mapping[str, Any]) -> Finding:
+    sizes = found["textures"]
+    words = ", ".join(f"{name.replace('_', ' ')} {w} x {h}" for name, (w, h) in sizes.items())
+    plain = [name for name, size in sizes.items() if name.startswith("base_color") and size == [1, 1]]
+    many = f"of {found['materials']} materials, each looked at with its own faces" if found["materials"] > 1 else ""
+    if plain:
+        note = "it has no colour texture" if len(plain) == found["materials"] else "some materials have no colour texture"
+        return Finding("textures", words, BAD if len(plain) == found["materials"] else FAIR, note)
+    if any(side % 4 for size in sizes.values() if size != [1, 1] for side in size):
+        return Finding("textures", words, FAIR, "sides that are no multiple of 4: GPUs cannot compress them")
+    note = "with tangents for the normal map" if found["tangents"] else "for all that glTF's standard material shows"
+    return Finding("textures", words, GOOD, many or note)
 
 
 def _judge(name: str, value: float, limits: tuple[float, float], well: str, ill: str, words: str | None = None) -> Finding:
@@ -207,6 +240,8 @@ def _pbr(found: Mapping[str, Any]) -> Finding:
 def _alpha(found: Mapping[str, Any]) -> Finding:
     least, mode = found["alpha"][0], found["alpha_mode"]
     words = f"{mode.lower()}, {_span(found['alpha'])}"
+    if found["materials"] > 1:
+        return Finding("transparency", words, GOOD, "of several materials together: not judged one by one")
     if mode == "OPAQUE" and least < 0.98:
         return Finding("transparency", words, FAIR, "the texture has transparency, which the mode ignores")
     if mode != "OPAQUE" and least >= 0.98:
@@ -214,8 +249,11 @@ def _alpha(found: Mapping[str, Any]) -> Finding:
     return Finding("transparency", words, GOOD, "the mode fits the texture")
 
 
-def _levels(count: int) -> str:
-    return "one level of detail" if count == 1 else f"{count} levels of detail; this is the finest"
+def _levels(found: Mapping[str, Any], heavy: bool) -> str:
+    note = "more than most tools edit with ease; " if heavy else ""
+    if found["levels"] == 1:
+        return f"{note}one level of detail"
+    return f"{note}the finest of {found['levels']} levels of detail ({', '.join(map(str, found['level_faces']))} faces)"
 
 
 def _numbers(values: list[float]) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from genesis_server.bake.images import encode_image
-from genesis_server.report.compare import PICTURE_SIZE, VIEWS, Comparison
+from genesis_server.report.compare import ANGLE, PICTURE_SIZE, VIEWS, Comparison
 from genesis_server.report.inspect import findings
 from genesis_server.report.render import SHEET_BACKGROUND, over
 
@@ -42,14 +42,18 @@ _MODES = {
 _MEASURES = {
     "chamfer": "Chamfer distance, mean of both ways, of the diagonal",
     "hausdorff": "Largest distance between the surfaces, of the diagonal",
-    "f_score": "Points that meet the other surface (F1)",
+    "f_score": "Points that meet the other surface (mean F1)",
+    "parallel": f"Points whose face is parallel to the nearest one within {ANGLE} degrees",
     "silhouette_iou": "Overlap of the silhouettes",
     "rendered_difference": "Difference of lit renders, levels of 255",
-    "colour_distance": "Distance of the colours, levels of 255",
+    "local_colour": "Difference of the colours around the same places, levels of 255",
+    "colour_distance": "Distance of the colour distributions, wherever the colours are, levels of 255",
     "histogram_overlap": "Overlap of the colour histograms, red green blue",
-    "metallic_difference": "Distance of metallic",
-    "roughness_difference": "Distance of roughness",
-    "sharpness": "Detail in rendered colour, A and B",
+    "local_metallic": "Difference of metallic around the same places",
+    "local_roughness": "Difference of roughness around the same places",
+    "metallic_difference": "Distance of the distributions of metallic",
+    "roughness_difference": "Distance of the distributions of roughness",
+    "detail": "Change of colour over a texel of A, of the spread of all colours, A and B",
     "extents": "Extents x y z, A and B",
     "areas": "Surface area, A and B",
 }
@@ -98,7 +102,7 @@ def _strip(label: str, views: list[np.ndarray]) -> str:
 
 def _findings(result: Comparison) -> str:
     rows = []
-    for one, two in zip(*(findings(found)[:18] for found in result.found), strict=True):
+    for one, two in zip(*(findings(found) for found in result.found), strict=True):
         cells = "".join(
             f"<td>{escape(line.value)}</td><td class={line.verdict or 'how'}>{line.verdict}</td>" for line in (one, two)
         )

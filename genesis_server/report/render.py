@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from genesis_server.bake.images import shallow
+from genesis_server.bake.material import Material
 from genesis_server.bake.read_gltf import GlbModel, read_glb
 from genesis_server.bake.tangents import vertex_tangents
 from genesis_server.protocol.errors import ErrorCode, GenesisError
@@ -36,6 +37,7 @@ MODES = {
 FIELD_OF_VIEW = math.radians(30)
 _FRAME_MARGIN = 1.04
 SAMPLES = 2  # squared rays per pixel
+_JOINED_MAX = 8192  # texels per side of the picture in which the textures of several materials stand
 SHEET_BACKGROUND = (58, 60, 64)
 _ALPHA_MODES = {"OPAQUE": trace.OPAQUE, "MASK": trace.MASK, "BLEND": trace.BLEND}
 # towards the lights, in the camera's frame (right, up, back): key from the upper left, fill from the right, rim from behind
@@ -145,19 +147,58 @@ def write_png(path: str | os.PathLike[str], picture: np.ndarray) -> None:
 
 
 def _scene(model: GlbModel, device: str) -> Scene:
-    material = model.material
+    base, surface, bumps, places = _joined_textures((model.material, *model.others))
+    tangents = np.zeros((1, 4), np.float32)
+    if any(material.normal is not None for material in (model.material, *model.others)):
+        tangents = model.tangents if model.tangents is not None else _tangents(model)
+    number = np.zeros(len(model.faces), np.int32) if model.surface is None else model.surface
+    arrays = (model.vertices, model.faces, model.normals, model.uvs, base, surface, tangents, bumps, number, places)
+    tensors = [torch.from_numpy(np.ascontiguousarray(array)).to(device) for array in arrays]
+    vertices, faces, normals, uvs, base, surface, tangents, bumps, number, places = tensors
+    mode = _ALPHA_MODES.get(model.material.alpha_mode, trace.OPAQUE) if not model.others else trace.BLEND
+    return Scene(vertices, faces, normals, uvs, base, surface, mode, tangents, bumps, number, places)
+
+
+def _joined_textures(materials: Sequence[Material]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Colour, surface and bumps as uint8 [H, W, 4], and float32 [M, 4], where the textures of each material lie in them.
+
+    Those of one material are as they are. Those of several stand in a square of equal cells, and the alpha of each means there
+    what its material's mode makes of it.
+    """
+    if len(materials) == 1:
+        return (*_pictures_of(materials[0]), np.array([[0, 0, 1, 1]], np.float32))
+    rows = math.ceil(len(materials) ** 0.5)
+    largest = max(picture.shape[k] for material in materials for picture in (material.base_color,) for k in (0, 1))
+    cell = max(4, min(largest, _JOINED_MAX // rows))
+    sheets = [np.full((rows * cell, rows * cell, 4), 255, np.uint8) for _ in range(3)]
+    places = []
+    for number, material in enumerate(materials):
+        row, col = divmod(number, rows)
+        colour, surface, bumps = (np.array(_resized(picture, cell)) for picture in _pictures_of(material))
+        if material.alpha_mode != "BLEND":
+            colour[..., 3] = np.where(colour[..., 3] >= 128, 255, 0) if material.alpha_mode == "MASK" else 255
+        if material.normal is None:
+            bumps[..., :3] = (128, 128, 255)
+        for sheet, picture in zip(sheets, (colour, surface, bumps), strict=True):
+            sheet[row * cell : (row + 1) * cell, col * cell : (col + 1) * cell] = picture
+        inset = 0.5 / cell  # filtering stays within a cell
+        places.append([(col + inset) / rows, (row + inset) / rows, (1 - 2 * inset) / rows, (1 - 2 * inset) / rows])
+    return (*sheets, np.array(places, np.float32))
+
+
+def _pictures_of(material: Material) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Colour, surface and bumps, uint8 [H, W, 4]; one texel of bumps where there are none."""
     surface = np.concatenate([material.metallic_roughness, np.zeros_like(material.metallic_roughness[..., :1])], 2)
     bumps = material.normal
-    if bumps is not None and bumps.dtype == np.uint16:
-        bumps = shallow(bumps)
-    tangents = np.zeros((1, 4), np.float32)
-    if bumps is not None:
-        tangents = model.tangents if model.tangents is not None else _tangents(model)
-    bumps = np.full((1, 1, 4), 255, np.uint8) if bumps is None else np.dstack([bumps, np.zeros_like(bumps[..., :1])])
-    arrays = (model.vertices, model.faces, model.normals, model.uvs, material.base_color, surface, tangents, bumps)
-    tensors = [torch.from_numpy(np.ascontiguousarray(array)).to(device) for array in arrays]
-    *geometry, tangents, bumps = tensors
-    return Scene(*geometry, _ALPHA_MODES.get(material.alpha_mode, trace.OPAQUE), tangents, bumps)
+    if bumps is None:
+        return material.base_color, surface, np.full((1, 1, 4), 255, np.uint8)
+    bumps = shallow(bumps) if bumps.dtype == np.uint16 else bumps
+    return material.base_color, surface, np.dstack([bumps, np.zeros_like(bumps[..., :1])])
+
+
+def _resized(picture: np.ndarray, side: int) -> np.ndarray:
+    shrinks = max(picture.shape[:2]) > side
+    return cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
 
 
 def _tangents(model: GlbModel) -> np.ndarray:
