@@ -25,7 +25,7 @@ from native_ext.closest_point import closest_point
 NEAR = (0.0025, 0.005, 0.01)  # of the diagonal: a point this near to the other surface counts as met
 VIEWS = tuple(View(azimuth, elevation) for azimuth, elevation in ((0, 10), (90, 10), (180, 10), (270, 10), (35, 35)))
 PICTURE_SIZE = 320
-PICTURE_MODES = ("shaded", "base_color", "clay", "normal", "wire")
+PICTURE_MODES = ("shaded", "base_color", "metallic", "roughness", "clay", "normal", "wire")
 _FRAME = 1.1  # half the diagonal of both models fits in the picture this many times
 ANGLE = 10  # degrees between faces that count as parallel
 _PARALLEL = np.cos(np.radians(ANGLE))

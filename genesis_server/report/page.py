@@ -35,6 +35,8 @@ td.number { text-align: right; font-variant-numeric: tabular-nums }
 _MODES = {
     "shaded": "Lit, with all textures",
     "base_color": "Base colour alone",
+    "metallic": "Metallic, white is metal",
+    "roughness": "Roughness, white is rough",
     "clay": "Shape alone",
     "normal": "Shading normals",
     "wire": "Faces",
