@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from genesis_server.bake.borders import crossing_faces, uncrossed
 from genesis_server.bake.charts import Adjacency, connected, rim_faces
 from genesis_server.bake.layout import altitudes, flat_areas, scale_to_areas, smallest_rectangles
 from genesis_server.bake.unfold import overlapping, unfold, wedges, widen_thin
@@ -27,6 +28,8 @@ _CHOICES = 2  # of pairs per round; each finds some among what is left
 _SHARED = 0.25  # of the shorter outline, at least, that disappears when two charts join
 _GAP = 0.12  # of the common border's length: root mean square distance of its two places
 _SPECK, _LOOSE_GAP = 1e-4, 0.5  # ... or this much where one chart is smaller than this share of the whole area
+_FOLDED = 0.02  # of a chart's faces: with more that are flipped, it is left apart
+_DRAWN = 6  # steps by which borders that cross give way
 _STRETCH = 0.02  # mean squared distance of corners from where their true shapes would be, of those shapes' size
 _FILL = 0.72  # of its rectangle that a chart fills, or as much as its parts did
 _LOSS = 0.08
@@ -161,32 +164,57 @@ def _sewn_up(work: _Surface, state: FlatCharts, seam: Tensor) -> FlatCharts:
 def _settled(work: _Surface, state: FlatCharts, here: Tensor, steps: int) -> tuple[Tensor, Tensor]:
     """Flat faces after relaxing those of `here`, whose charts are given whole; and bool [C], charts that this did well.
 
-    Folds that this leaves are ironed; charts that it did no good stay as they were.
+    Folds that this leaves are ironed, borders that cross give way; charts that it did no good stay as they were.
     """
     names, local = torch.unique(state.chart[here], return_inverse=True)
     corner = torch.unique(state.corner[here], return_inverse=True)[1]
-    fresh = relax_flat(state.flat[here], corner, work.shapes[here], steps)
-    fresh, spoiled = _checked(work, fresh, local, corner, here)
-    again = spoiled[local].nonzero()[:, 0]
-    if len(again):
-        part, there = torch.unique(local[again], return_inverse=True)[1], here[again]
-        ironed = unfold(fresh[again], work.corners[there], corner[again], part, work.density)
-        fresh[again], still = _checked(work, ironed, part, corner[again], there)
-        spoiled = spoiled.index_copy(0, spoiled.nonzero()[:, 0], still)
+    fresh = _evened(work, relax_flat(state.flat[here], corner, work.shapes[here], steps), local, corner, here)
+    wrong = _folded(work, fresh, here)
+    folds, size = (torch.bincount(local, wrong, len(names)) for wrong in (wrong, None))
+    hopeless = (_stretch(fresh, work.shapes[here], work.near.areas[here], local) > _STRETCH) | (folds > _FOLDED * size)
+    again = (folds > 0) & ~hopeless
+    for mend in (_ironed, _drawn_in):
+        part = again[local].nonzero()[:, 0]
+        if len(part):
+            fresh[part] = mend(work, fresh[part], torch.unique(local[part], return_inverse=True)[1], corner[part], here[part])
+        if mend is _ironed:
+            wrong = _folded(work, fresh, here)
+            hopeless[local[wrong]] = True
+            again = _crossed(fresh, corner, local, ~hopeless)
+    spoiled = hopeless | _crossed(fresh, corner, local, again)
+    spoiled[local[_folded(work, fresh, here)]] = True
+    spoiled |= _stretch(fresh, work.shapes[here], work.near.areas[here], local) > _STRETCH
     result = state.flat.index_copy(0, here, torch.where(spoiled[local, None, None], state.flat[here], fresh))
     good = torch.zeros(work.count, dtype=torch.bool, device=here.device)
     good[names[~spoiled]] = True
     return result, good
 
 
-def _checked(work: _Surface, flat: Tensor, chart: Tensor, corner: Tensor, here: Tensor) -> tuple[Tensor, Tensor]:
-    """Flat faces of `here` at one density and none too thin, and bool [charts], those that fold or stretch all the same."""
-    areas = work.near.areas[here]
-    flat = widen_thin(scale_to_areas(flat, areas, chart), corner, 2 * work.least)
-    wrong = overlapping(flat, chart, work.density) | (altitudes(flat) < work.lowest[here]) | (flat_areas(flat) <= 0)
-    spoiled = _stretch(flat, work.shapes[here], areas, chart) > _STRETCH
-    spoiled[chart[wrong]] = True
-    return flat, spoiled
+def _evened(work: _Surface, flat: Tensor, chart: Tensor, corner: Tensor, here: Tensor) -> Tensor:
+    """At one density, and no face too thin where that can be helped."""
+    return widen_thin(scale_to_areas(flat, work.near.areas[here], chart), corner, 2 * work.least)
+
+
+def _folded(work: _Surface, flat: Tensor, here: Tensor) -> Tensor:
+    return (altitudes(flat) < work.lowest[here]) | (flat_areas(flat) <= 0)
+
+
+def _crossed(flat: Tensor, corner: Tensor, chart: Tensor, which: Tensor) -> Tensor:
+    """bool [C], those of the charts, bool [C], that lie over themselves."""
+    result = torch.zeros_like(which)
+    part = which[chart].nonzero()[:, 0]
+    if len(part):
+        names, local = (torch.unique(number[part], return_inverse=True)[1] for number in (corner, chart))
+        result[chart[part[crossing_faces(flat[part], names, local)]]] = True
+    return result
+
+
+def _ironed(work: _Surface, flat: Tensor, chart: Tensor, corner: Tensor, here: Tensor) -> Tensor:
+    return _evened(work, unfold(flat, work.corners[here], corner, chart, 0.0), chart, corner, here)
+
+
+def _drawn_in(work: _Surface, flat: Tensor, chart: Tensor, corner: Tensor, here: Tensor) -> Tensor:
+    return uncrossed(flat, corner, chart, work.lowest[here], _DRAWN)[0]
 
 
 def _without_teeth(work: _Surface, chart: Tensor, flat: Tensor) -> tuple[Tensor, Tensor]:

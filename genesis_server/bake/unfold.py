@@ -58,7 +58,7 @@ def unfold(flat: Tensor, corners: Tensor, faces: Tensor, chart: Tensor, density:
         corners: float64 [F, 3, 3], in space.
         faces: int [F, 3], vertices.
         chart: int64 [F].
-        density: cells per unit of length of the grid on which overlaps are looked for.
+        density: cells per unit of length of the grid on which overlaps are looked for; 0: only flips and narrow faces are.
 
     Returns:
         float64 [F, 3, 2]; charts without flipped, narrow or covered faces are as they were.
@@ -182,7 +182,7 @@ def _settle(point: Tensor, net: _Net, moving: Tensor, rounds: int) -> None:
 
 
 def _bad(flat: Tensor, chart: Tensor, density: float) -> Tensor:
-    return _narrow(flat) | overlapping(flat, chart, density)
+    return _narrow(flat) | overlapping(flat, chart, density) if density > 0 else _narrow(flat)
 
 
 def _still_bad(flat: Tensor, chart: Tensor, bad: Tensor, density: float) -> Tensor:
