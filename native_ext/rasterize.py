@@ -320,15 +320,20 @@ def rasterize(corners: Tensor, height: int, width: int, reach: float = 0.0) -> R
     return Raster(owner, barycentric)
 
 
-def cover(corners: Tensor, height: int, width: int, reach: float) -> Tensor:
-    """uint8 [H, W], 1 where a texel's centre is no further from a face than `reach`; arguments as for `rasterize`."""
+def cover(corners: Tensor, height: int, width: int, reach: float, rim: Tensor) -> Tensor:
+    """uint8 [H, W], 1 where a texel's centre is no further from a face than `reach`; arguments as for `rasterize`.
+
+    `rim`: int64 [n], faces that do not have others at all of their sides; only these reach where there is none.
+    """
     wp.init()
     canvas = torch.zeros((height, width), dtype=torch.uint8, device=corners.device)
     points, marks = wp.from_torch(corners.contiguous().float(), dtype=wp.vec2), wp.from_torch(canvas)
     device = wp.device_from_torch(corners.device)
     with wp.ScopedStream(wp.stream_from_torch(corners.device) if corners.is_cuda else None):
         wp.launch(_cover_centres, dim=len(corners), inputs=[points, marks], device=device)
-        wp.launch(_cover_near, dim=len(corners), inputs=[points, float(reach), marks], device=device)
+        if len(rim):
+            border = wp.from_torch(corners[rim].contiguous().float(), dtype=wp.vec2)
+            wp.launch(_cover_near, dim=len(rim), inputs=[border, float(reach), marks], device=device)
     return canvas
 
 

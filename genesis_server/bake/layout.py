@@ -51,7 +51,7 @@ _SLABS = 64  # across a chart, whose lengths are compared: ...
 _STEP_SLABS = 3  # ... so many on either side of a cut ...
 _STEP = 0.62  # ... that differ by this share of the longest
 _STEP_FACES = 500  # with fewer, slabs hold too few
-_MANY_CHARTS = 150  # more are placed on half cells: whole ones would widen the padding by a fifth ...
+_MANY_CHARTS = 200  # more are placed on half cells: whole ones would widen the padding by a fifth ...
 _TOO_MANY_CHARTS = 400  # ... but so many would take four times as long
 _BARELY = 0.01  # cells
 _MAX_SHRINKS = 100
@@ -109,12 +109,13 @@ def overlap_density(areas: Tensor) -> float:
     return side / math.sqrt(max(float(areas.double().sum()), 1e-12))
 
 
-def pack_atlas(flat: Tensor, chart: Tensor, texture_size: int, check: Callable[[], None] = lambda: None) -> Tensor:
+def pack_atlas(flat: Tensor, chart: Tensor, rim: Tensor, texture_size: int, check: Callable[[], None] = lambda: None) -> Tensor:
     """Places the flat charts in the unit square, as large as they fit.
 
     Args:
         flat: float64 [F, 3, 2], flat charts.
         chart: int64 [F].
+        rim: int64 [n], the faces at the charts' borders.
         texture_size: texels per side.
         check: called between the attempts; what it raises ends the work.
 
@@ -128,7 +129,7 @@ def pack_atlas(flat: Tensor, chart: Tensor, texture_size: int, check: Callable[[
     side = min(texture_size, PACK_SIZE)
     low, high = bounds(flat, chart, int(chart.max()) + 1)
     # then closer together than the padding: seams show in mip-maps, of which so small a texture hardly has any
-    finer = partial(pack_atlas, flat, chart, 2 * side, check) if side < PACK_SIZE else None
+    finer = partial(pack_atlas, flat, chart, rim, 2 * side, check) if side < PACK_SIZE else None
     if finer and low.shape[0] * (PADDING + _SMALLEST_CHART) ** 2 > side**2:
         return finer()
     size = (high - low).cpu()
@@ -137,7 +138,7 @@ def pack_atlas(flat: Tensor, chart: Tensor, texture_size: int, check: Callable[[
     area = float(flat_areas(flat).sum()) / cells**2
     few = len(low) <= _MANY_CHARTS
     for padding in (WIDE_PADDING, PADDING) if few else (PADDING,):  # many never leave room for the wide one
-        task = _Task(flat, chart, low, high, finely * padding, cells, check)
+        task = _Task(flat, chart, rim, low, high, finely * padding, cells, check)
         density = _expected_density(high - low, cells, finely * padding)
         density *= math.sqrt(cells / _placed(task.cut(density), cells, _Orders(size, 0).best[None])[0].height)
         if area * density**2 >= _ROOMY:
@@ -162,6 +163,7 @@ class _Task:
 
     flat: Tensor
     chart: Tensor
+    rim: Tensor
     low: Tensor
     high: Tensor
     padding: int
@@ -169,7 +171,7 @@ class _Task:
     check: Callable[[], None]
 
     def cut(self, density: float) -> _CutCharts:
-        return _cut_out(self.flat * density, self.chart, self.low * density, self.high * density, self.padding)
+        return _cut_out(self.flat * density, self.chart, self.rim, self.low * density, self.high * density, self.padding)
 
 
 def _largest(task: _Task, density: float, least: float, orders: _Orders) -> tuple[float, Tensor] | None:
@@ -234,13 +236,13 @@ class _CutCharts:
     bitmaps: Bitmaps
 
 
-def _cut_out(flat: Tensor, chart: Tensor, low: Tensor, high: Tensor, padding: int) -> _CutCharts:
+def _cut_out(flat: Tensor, chart: Tensor, rim: Tensor, low: Tensor, high: Tensor, padding: int) -> _CutCharts:
     # no cell is near two charts only if they are further apart than twice the reach less a cell's diagonal
     reach = (padding + math.sqrt(2)) / 2
     # the first centre within reach is just so, which covers fewest columns and rows
     size = torch.floor(high - low + 2 * reach + _BARELY).long().clamp_min(1)
     corners, boxes, height, width = _spread(flat, chart, low, size, reach - 0.5 + _BARELY)
-    canvas = cover(corners.float(), height, width, reach)
+    canvas = cover(corners.float(), height, width, reach, rim)
     return _CutCharts(corners - boxes[chart, None, :2].double(), boxes, cut_bitmaps(canvas, boxes))
 
 
@@ -362,8 +364,9 @@ def _best_turns(points: Tensor, chart: Tensor, count: int) -> tuple[Tensor, Tens
     along = torch.stack([-across[:, 1], across[:, 0]], 1)
     where = (torch.arange(_TURNS, device=points.device)[:, None] * count + chart).reshape(-1)
     sides = []
+    x, y = points.T.contiguous()
     for direction in (across, along):
-        reach = (points[None] * direction[:, None]).sum(2).reshape(-1)
+        reach = (direction[:, :1] * x + direction[:, 1:] * y).reshape(-1)
         low, high = torch.full((2, _TURNS * count), math.inf, dtype=points.dtype, device=points.device)
         low.scatter_reduce_(0, where, reach, "amin")
         high.scatter_reduce_(0, where, -reach, "amin")

@@ -37,7 +37,7 @@ from native_ext.exact_sum import exact_sum
 
 _SPLIT_ROUNDS = 20  # halving a chart this often leaves single faces, which cannot overlap
 _SMALL_FOLD = 0.2  # of a chart's faces lying over others: they are cut out; more, and the chart is halved
-_ABSORB_ROUNDS = 5  # each asks the next neighbour
+_ABSORB_ROUNDS = 2  # each asks the next neighbour
 _SMALL_CHART = 1.5e-3  # of the whole area: is offered to its neighbours ...
 _NARROW_CHART = 12.0  # ... and so is one of fewer texels across
 _SQUEEZED = 0.4  # of its area, at least, a chart keeps in its neighbour's plane
@@ -81,7 +81,8 @@ def unwrap(mesh: Mesh, texture_size: int, check: Callable[[], None] = lambda: No
     check()
     laid = _lay_flat(solid, near, chart, side)
     check()
-    return _split_vertices(solid, laid, pack_atlas(laid.flat, laid.chart, side, check))
+    rim = rim_faces(laid.chart, near.pairs[laid.sewn])
+    return _split_vertices(solid, laid, pack_atlas(laid.flat, laid.chart, rim, side, check))
 
 
 def _compact(mesh: Mesh, near: Adjacency, chart: Tensor) -> Tensor:
