@@ -52,23 +52,6 @@ class Placement:
 
 
 @wp.func
-def _cell(canvas: wp.array2d(dtype=wp.uint8), box: wp.vec4i, turn: int, col: int, row: int) -> bool:
-    """Whether cell (col, row) of the turned bitmap is filled."""
-    x = col
-    y = row
-    if turn == 1:
-        x = row
-        y = box[3] - 1 - col
-    elif turn == 2:
-        x = box[2] - 1 - col
-        y = box[3] - 1 - row
-    elif turn == 3:
-        x = box[2] - 1 - row
-        y = col
-    return canvas[box[1] + y, box[0] + x] != wp.uint8(0)
-
-
-@wp.func
 def _size(box: wp.vec4i, turn: int) -> wp.vec2i:
     if turn % 2 == 1:
         return wp.vec2i(box[3], box[2])
@@ -78,7 +61,9 @@ def _size(box: wp.vec4i, turn: int) -> wp.vec2i:
 @wp.kernel
 def _cut_runs(
     canvas: wp.array2d(dtype=wp.uint8),
+    turned: wp.array2d(dtype=wp.uint8),
     boxes: wp.array(dtype=wp.vec4i),
+    lines: wp.array(dtype=int),
     owner: wp.array(dtype=int),
     first_row: wp.array(dtype=int),
     run_start: wp.array(dtype=int),
@@ -86,26 +71,33 @@ def _cut_runs(
     counts: wp.array(dtype=int),
     runs: wp.array(dtype=wp.vec2i),
 ):
-    k = wp.tid()
-    bitmap = owner[k] // _TURNS
+    """Runs of a row without a turn or with one, and of that which it becomes by two more: the same from the other end."""
+    k = lines[wp.tid()]
+    box = boxes[owner[k] // _TURNS]
     turn = owner[k] % _TURNS
     row = k - first_row[owner[k]]
-    width = _size(boxes[bitmap], turn)[0]
+    size = _size(box, turn)
+    opposite = first_row[owner[k] + 2] + size[1] - 1 - row
     found = wp.int32(0)
     first = wp.int32(-1)
-    for col in range(width + 1):
+    for col in range(size[0] + 1):
         filled = False
-        if col < width:
-            filled = _cell(canvas, boxes[bitmap], turn, col, row)
+        if col < size[0]:
+            if turn == 0:
+                filled = canvas[box[1] + row, box[0] + col] != wp.uint8(0)
+            else:
+                filled = turned[box[0] + row, box[1] + box[3] - 1 - col] != wp.uint8(0)
         if filled and first < 0:
             first = col
         if not filled and first >= 0:
             if writing:
                 runs[run_start[k] + found] = wp.vec2i(first, col - 1)
+                runs[run_start[opposite + 1] - 1 - found] = wp.vec2i(size[0] - col, size[0] - 1 - first)
             found += 1
             first = -1
     if not writing:
         counts[k] = found
+        counts[opposite] = found
 
 
 @wp.kernel
@@ -274,16 +266,17 @@ def cut_bitmaps(canvas: Tensor, boxes: Tensor) -> Bitmaps:
     first_row = torch.cat([tall.new_zeros(1), torch.cumsum(tall, 0)]).int()
     counts = torch.zeros_like(owner)
     longest = torch.zeros(count * _TURNS, 2, dtype=torch.int32, device=device)
-    cut = [wp.from_torch(canvas.contiguous()), wp.from_torch(boxes, dtype=wp.vec4i), wp.from_torch(owner)]
-    cut.append(wp.from_torch(first_row))
+    lines = (owner % _TURNS < 2).nonzero()[:, 0].int()
+    cut = [wp.from_torch(canvas.contiguous()), wp.from_torch(canvas.T.contiguous()), wp.from_torch(boxes, dtype=wp.vec4i)]
+    cut += [wp.from_torch(part) for part in (lines, owner, first_row)]
     with wp.ScopedDevice(wp.device_from_torch(device)), wp.ScopedStream(_stream(device)):
         counts_wp = wp.from_torch(counts)
-        wp.launch(_cut_runs, len(owner), [*cut, counts_wp, False, counts_wp, wp.from_torch(longest, dtype=wp.vec2i)])
+        wp.launch(_cut_runs, len(lines), [*cut, counts_wp, False, counts_wp, wp.from_torch(longest, dtype=wp.vec2i)])
         run_start = torch.cat([counts.new_zeros(1), torch.cumsum(counts, 0, dtype=torch.int32)])
         runs = torch.zeros(int(run_start[-1]) + 1, 2, dtype=torch.int32, device=device)
         start_wp, runs_wp = wp.from_torch(run_start), wp.from_torch(runs, dtype=wp.vec2i)
-        wp.launch(_cut_runs, len(owner), [*cut, start_wp, True, counts_wp, runs_wp])
-        wp.launch(_find_longest, count * _TURNS, [cut[3], start_wp, runs_wp, wp.from_torch(longest, dtype=wp.vec2i)])
+        wp.launch(_cut_runs, len(lines), [*cut, start_wp, True, counts_wp, runs_wp])
+        wp.launch(_find_longest, count * _TURNS, [cut[-1], start_wp, runs_wp, wp.from_torch(longest, dtype=wp.vec2i)])
     return Bitmaps(boxes, first_row, run_start, runs, longest, int(boxes[:, 2:].max()))
 
 

@@ -158,20 +158,6 @@ def _resolve(
 
 
 @wp.kernel
-def _cover_centres(corners: wp.array2d(dtype=wp.vec2), canvas: wp.array2d(dtype=wp.uint8)):
-    f = wp.tid()
-    a = corners[f, 0]
-    b = corners[f, 1]
-    c = corners[f, 2]
-    low = wp.min(wp.min(a, b), c)
-    high = wp.max(wp.max(a, b), c)
-    for row in range(_first(low[1], canvas.shape[0]), _last(high[1], canvas.shape[0])):
-        for col in range(_first(low[0], canvas.shape[1]), _last(high[0], canvas.shape[1])):
-            if _inside(a, b, c, wp.vec2(float(col) + 0.5, float(row) + 0.5), 0.0):
-                canvas[row, col] = wp.uint8(1)
-
-
-@wp.kernel
 def _cover_near(corners: wp.array2d(dtype=wp.vec2), reach: float, canvas: wp.array2d(dtype=wp.uint8)):
     f = wp.tid()
     a = corners[f, 0]
@@ -227,26 +213,26 @@ def _crossing(upper: wp.vec2, lower: wp.vec2, y: float) -> float:
 
 
 @wp.func
-def _columns(upper: wp.vec2, middle: wp.vec2, lower: wp.vec2, row: int, width: int) -> wp.vec2i:
-    """First column and the one after the last whose centres in a row lie in a triangle; only for rows whose centres it has:
-    those from its uppermost corner up to, but without, its lowest one."""
+def _columns(upper: wp.vec2, middle: wp.vec2, lower: wp.vec2, row: int, width: int, margin: float) -> wp.vec2i:
+    """First column and the one after the last whose centres in a row lie in a triangle, and so far from its sides along the
+    row; only for rows whose centres it has: those from its uppermost corner up to, but without, its lowest one."""
     y = float(row) + 0.5
     one = _crossing(upper, lower, y)
     two = _crossing(middle, lower, y)
     if y < middle[1]:
         two = _crossing(upper, middle, y)
     return wp.vec2i(
-        _first(wp.min(one, two) + _STRICT, width),
-        _first(wp.max(one, two) - _STRICT, width),
+        _first(wp.min(one, two) + margin, width),
+        _first(wp.max(one, two) - margin, width),
     )
 
 
 @wp.kernel
-def _add_spans(corners: wp.array2d(dtype=wp.vec2), steps: wp.array2d(dtype=int)):
+def _add_spans(corners: wp.array2d(dtype=wp.vec2), margin: float, steps: wp.array2d(dtype=int)):
     f = wp.tid()
     upper, middle, lower = _downward(corners[f, 0], corners[f, 1], corners[f, 2])
     for row in range(_first(upper[1], steps.shape[0]), _first(lower[1], steps.shape[0])):
-        span = _columns(upper, middle, lower, row, steps.shape[1] - 1)
+        span = _columns(upper, middle, lower, row, steps.shape[1] - 1, margin)
         if span[0] < span[1]:
             wp.atomic_add(steps, row, span[0], 1)
             wp.atomic_add(steps, row, span[1], -1)
@@ -264,7 +250,7 @@ def _mark_covered(
     upper, middle, lower = _downward(corners[f, 0], corners[f, 1], corners[f, 2])
     for row in range(_first(upper[1], count.shape[0]), _first(lower[1], count.shape[0])):
         if crowded[row]:
-            span = _columns(upper, middle, lower, row, count.shape[1] - 1)
+            span = _columns(upper, middle, lower, row, count.shape[1] - 1, _STRICT)
             for col in range(span[0], span[1]):
                 if count[row, col] > 1:
                     covered[f] = True
@@ -282,7 +268,7 @@ def _mark_first(
     f = int(faces[wp.tid()])
     upper, middle, lower = _downward(corners[f, 0], corners[f, 1], corners[f, 2])
     for row in range(_first(upper[1], owner.shape[0]), _first(lower[1], owner.shape[0])):
-        span = _columns(upper, middle, lower, row, owner.shape[1] - 1)
+        span = _columns(upper, middle, lower, row, owner.shape[1] - 1, _STRICT)
         for col in range(span[0], span[1]):
             if owner[row, col] == f:
                 first[f] = True
@@ -326,14 +312,16 @@ def cover(corners: Tensor, height: int, width: int, reach: float, rim: Tensor) -
     `rim`: int64 [n], faces that do not have others at all of their sides; only these reach where there is none.
     """
     wp.init()
-    canvas = torch.zeros((height, width), dtype=torch.uint8, device=corners.device)
-    points, marks = wp.from_torch(corners.contiguous().float(), dtype=wp.vec2), wp.from_torch(canvas)
+    steps = torch.zeros((height, width + 1), dtype=torch.int32, device=corners.device)
+    corners = corners.contiguous().float()
     device = wp.device_from_torch(corners.device)
     with wp.ScopedStream(wp.stream_from_torch(corners.device) if corners.is_cuda else None):
-        wp.launch(_cover_centres, dim=len(corners), inputs=[points, marks], device=device)
+        inputs = [wp.from_torch(corners, dtype=wp.vec2), -_STRICT, wp.from_torch(steps)]
+        wp.launch(_add_spans, dim=len(corners), inputs=inputs, device=device)
+        canvas = (torch.cumsum(steps, 1, dtype=torch.int32, out=steps)[:, :-1] > 0).to(torch.uint8)
         if len(rim):
-            border = wp.from_torch(corners[rim].contiguous().float(), dtype=wp.vec2)
-            wp.launch(_cover_near, dim=len(rim), inputs=[border, float(reach), marks], device=device)
+            border = wp.from_torch(corners[rim], dtype=wp.vec2)
+            wp.launch(_cover_near, dim=len(rim), inputs=[border, float(reach), wp.from_torch(canvas)], device=device)
     return canvas
 
 
@@ -384,7 +372,7 @@ def _layers(corners: Tensor, height: int, width: int, order: bool) -> tuple[Tens
     points, steps_wp = wp.from_torch(corners.contiguous().float(), dtype=wp.vec2), wp.from_torch(steps)
     device = wp.device_from_torch(corners.device)
     with wp.ScopedStream(wp.stream_from_torch(corners.device) if corners.is_cuda else None):
-        wp.launch(_add_spans, dim=len(corners), inputs=[points, steps_wp], device=device)
+        wp.launch(_add_spans, dim=len(corners), inputs=[points, _STRICT, steps_wp], device=device)
         count = torch.cumsum(steps, 1, dtype=torch.int32, out=steps)
         crowded = count.amax(1) > 1
         if not bool(crowded.any()):

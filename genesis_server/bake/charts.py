@@ -210,24 +210,24 @@ def _join(edges: Tensor, cost: Tensor, count: int) -> Tensor:
 def _smooth_borders(chart: Tensor, near: Adjacency, normals: Tensor) -> Tensor:
     """Lets each face choose between its chart and its neighbours' by direction and by the border it would have."""
     count, faces = int(chart.max()) + 1, chart.shape[0]
-    a = torch.cat([near.pairs[:, 0], near.pairs[:, 1]])
-    b = torch.cat([near.pairs[:, 1], near.pairs[:, 0]])
-    length = near.length.double().repeat(2)
-    around = exact_sum(a, length, faces)
-    share = length / around[a].clamp_min(1e-30)
-    every = torch.arange(faces, device=chart.device)
+    a, b = near.pairs.unbind(1)
+    around = exact_sum(near.pairs.T.reshape(-1), near.length.double().repeat(2), faces).clamp_min(1e-30)
+    towards = normals.double() * near.areas[:, None]
     for _ in range(REFINE_ROUNDS):
-        axis = _axes(chart, normals, near.areas, count)
+        axis = torch.nn.functional.normalize(exact_sum(chart, towards, count), dim=1, eps=1e-300).float()
         on_border = torch.zeros(faces, dtype=torch.bool, device=chart.device)
-        on_border[a[chart[a] != chart[b]]] = True
-        border = every[on_border]
+        on_border[near.pairs[chart[a] != chart[b]].reshape(-1)] = True
+        border = on_border.nonzero()[:, 0]
         if not border.numel():
             break
-        here = on_border[a]
-        owner = torch.cat([a[here], every[border]])
-        key, inverse = torch.unique(owner * count + torch.cat([chart[b[here]], chart[border]]), return_inverse=True)
+        here = (on_border[a] | on_border[b]).nonzero()[:, 0]
+        one, two = (torch.cat(part) for part in ((a[here], b[here]), (b[here], a[here])))
+        length, use = near.length[here].double().repeat(2), on_border[one]
+        one, two, share = one[use], two[use], length[use] / around[one[use]]
+        owner = torch.cat([one, border])
+        key, inverse = torch.unique(owner * count + torch.cat([chart[two], chart[border]]), return_inverse=True)
         face, candidate = key // count, key % count
-        score = exact_sum(inverse, torch.cat([share[here], share.new_zeros(border.shape[0])]), key.shape[0])
+        score = exact_sum(inverse, torch.cat([share, share.new_zeros(border.shape[0])]), key.shape[0])
         facing = (axis[candidate] * normals[face]).sum(1).double()
         score = torch.where(facing > _AVERTED, score + FACING_WEIGHT * facing, score - 10)
         score += 1e-5 * (chart[face] == candidate)  # stay on a tie
