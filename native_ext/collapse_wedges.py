@@ -17,6 +17,7 @@ integer keys decide ties.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -315,7 +316,7 @@ def view_of(mesh: Wedges) -> WedgeMesh:
     return m
 
 
-def collapse_round(mesh: Wedges, guard: Guard, most: int, share: float) -> Wedges:
+def collapse_round(mesh: Wedges, guard: Guard, most: int, share: float, limit: float = math.inf) -> Wedges:
     """Carries out the cheapest independent collapses.
 
     Args:
@@ -323,6 +324,7 @@ def collapse_round(mesh: Wedges, guard: Guard, most: int, share: float) -> Wedge
         guard: what no collapse may do.
         most: faces to take away at most; the last collapse may take one more.
         share: only this part of the points, those of lowest cost, take part, so that expensive collapses wait for cheap ones.
+        limit: collapses of a higher cost wait, too.
 
     Returns:
         The new state, with the same points and wedges and fewer faces; the same number of faces where nothing can collapse.
@@ -341,7 +343,7 @@ def collapse_round(mesh: Wedges, guard: Guard, most: int, share: float) -> Wedge
         for name, value in vars(guard).items():
             setattr(limits, name, value)
         wp.launch(_propose, count, [m, limits, w(target), w(cost)])
-        ready = target >= 0
+        ready = (target >= 0) & (cost <= limit)
         if not bool(ready.any()):
             return mesh
         prices = cost[ready]

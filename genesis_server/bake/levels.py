@@ -5,10 +5,16 @@ Positions and texture coordinates are those of the finest level. A chart is a pr
 the texels that lie before and behind it. Chart borders may leave their course by half of the padding: what is cut short shows
 texels that the chart's border fills. Where a level has fewer faces than that needs, seams slide: a chart goes on over part of
 its neighbour, or over all of it, and its texture is stretched by as much. That has a price; levels of large charts hardly do.
-Where handles keep a level from its number of faces, the narrowest are cut (`handles.py`).
+
+Shape and texture give way by turns: the surface may move by an eighth of the side of a face of the level, then by a quarter,
+and so on, and at each of these steps borders leave their course a little at first, then further. A level that kept its borders
+whatever it costs would spend its faces on them and crumple what lies between. Where handles keep it from its number of faces,
+the narrowest are cut (`handles.py`); slivers come last.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor
@@ -26,8 +32,10 @@ from native_ext.exact_sum import exact_sum
 from native_ext.flip_wedges import flip_wedges
 
 LEVEL_SHARES = (1.0, 0.25, 0.05)  # of the faces
-_EASED = 2.0  # times what borders may leave their course by, where a level would not come to its faces otherwise
+_STEPS = (0.125, 0.25, 0.5, 1.0, 2.0)  # by which the surface may move, in sides of a face of the level
+_ASTRAY = (4.0, 16.0)  # times what borders may leave their course by, where the surface would move further otherwise
 _ROUNDS = 200  # each takes away up to a tenth; a bound, not a setting
+_STALLED = 0.002  # of the faces: a round that takes away fewer is the last one at its step
 _FACES_OF_HANDLE = 12  # that become fewer when one is cut, about
 _FLIPS = 12  # steps of edge flips against slivers, each with all that do not touch
 _THIN = 0.087  # twice the area over the longest edge squared: an aspect of ten
@@ -60,18 +68,25 @@ def coarser_level(mesh: UnwrappedMesh, faces: int, texture_size: int) -> Unwrapp
         quadrics=_quadrics(mesh, point, len(points)),
         drift=torch.zeros(len(mesh.uvs), device=point.device),
     )
-    shapely, eased = (Guard(_EASED * reach, turn=0.0, thin=thin, fan=24) for thin in (0.055, 0.02))
-    for guard in (Guard(reach, thin=_THIN), Guard(reach), shapely, eased):
-        state = _without_slivers(_collapsed(state, guard, faces))
+    strict = (Guard(reach, thin=_THIN), *(Guard(times * reach, turn=0.0, thin=_THIN, fan=24) for times in _ASTRAY))
+    shapely, eased = (Guard(_ASTRAY[0] * reach, turn=0.0, thin=thin, fan=24) for thin in (0.055, 0.02))
+    share = _area(mesh) / max(faces, 1)  # of each face of the level
+    for step in _STEPS:
+        for guard in strict:
+            state = _collapsed(state, guard, faces, share * share * step**2, _STALLED)
+        state = _without_slivers(state)
     wedge = torch.arange(len(point), device=point.device)
     new = len(points)  # number of the first point that a cut makes
-    while len(state.faces) > (1 + TOLERANCE / 2) * faces:
-        cut = cut_handles(state, max(1, (len(state.faces) - faces) // _FACES_OF_HANDLE))
-        if cut is None:
-            break
-        state, wedge, points = cut.mesh, wedge[cut.wedge_source], points[cut.point_source]
-        for guard in (shapely, eased):
+    for first, guards in ((strict, strict[-1:]), ((shapely, eased), (shapely, eased))):
+        for guard in first:
             state = _without_slivers(_collapsed(state, guard, faces))
+        while len(state.faces) > (1 + TOLERANCE / 2) * faces:
+            cut = cut_handles(state, max(1, (len(state.faces) - faces) // _FACES_OF_HANDLE))
+            if cut is None:
+                break
+            state, wedge, points = cut.mesh, wedge[cut.wedge_source], points[cut.point_source]
+            for guard in guards:
+                state = _without_slivers(_collapsed(state, guard, faces))
     used, index = torch.unique(state.faces.long(), return_inverse=True)
     index, source = index.reshape(-1, 3), wedge[used]
     here = state.point[used].long()
@@ -92,12 +107,17 @@ def coarser_level(mesh: UnwrappedMesh, faces: int, texture_size: int) -> Unwrapp
     )
 
 
-def _collapsed(state: Wedges, guard: Guard, faces: int) -> Wedges:
+def _area(mesh: UnwrappedMesh) -> float:
+    """To three digits, which are the same on every device."""
+    return float(f"{float(face_crosses(Mesh(mesh.vertices.double(), mesh.faces)).norm(dim=1).sum()) / 2:.3g}")
+
+
+def _collapsed(state: Wedges, guard: Guard, faces: int, limit: float = math.inf, stalled: float = 0.0) -> Wedges:
     for _ in range(_ROUNDS):
         before = len(state.faces)
         if before > faces:
-            state = collapse_round(state, guard, before - faces, _SHARE)
-        if len(state.faces) == before:
+            state = collapse_round(state, guard, before - faces, _SHARE, limit)
+        if before - len(state.faces) <= stalled * before:
             break
     return state
 

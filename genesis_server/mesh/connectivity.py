@@ -177,7 +177,7 @@ def _by_edge(edge: Tensor, count: Tensor, faces: int) -> Tensor:
 def _directions(mesh: Mesh, sides: Tensor) -> tuple[Tensor, Tensor]:
     """Unit vectors [n, k, 3] in which the faces leave their common edge, at right angles to it, and the edges' unit vectors."""
     vertices, faces = mesh.vertices.double(), mesh.faces.long()
-    start, end = vertices[faces.view(-1)[sides]], vertices[ends_of(faces)[sides]]
+    start, end = vertices[faces.reshape(-1)[sides]], vertices[ends_of(faces)[sides]]
     apex = vertices[faces.roll(-2, 1).reshape(-1)[sides]]
     axis = torch.nn.functional.normalize(end[:, :1] - start[:, :1], dim=2)
     out = apex - start

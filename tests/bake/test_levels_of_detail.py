@@ -12,9 +12,12 @@ from genesis_server.bake.read_gltf import GlbModel
 from genesis_server.bake.textures import bake_textures
 from genesis_server.bake.unwrap import unwrap
 from genesis_server.bake.unwrapped import UnwrappedMesh
+from genesis_server.mesh.finish import finish_mesh
 from genesis_server.mesh.mesh import Mesh
+from genesis_server.mesh.simplify import simplify
 from genesis_server.protocol.parameters import BakeSettings
 from genesis_server.report.inspect import inspect
+from native_ext.closest_point import closest_point
 from tests import analytic
 from tests.quality import aspects
 from tests.texture_truth import SurfacePoints, colour_error
@@ -115,3 +118,13 @@ def cut_up(mesh: UnwrappedMesh) -> UnwrappedMesh:
     old = key // (int(chart.max()) + 1)
     per_vertex = {name: getattr(mesh, name)[old] for name in ("vertices", "normals", "uvs", "tangents", "source_vertex")}
     return UnwrappedMesh(faces=faces.int(), chart=chart.int(), **per_vertex)
+
+
+def test_a_coarse_level_spends_its_faces_on_the_shape() -> None:
+    rough, _ = analytic.dual_mesh(analytic.noisy_blob(), 64)
+    mesh = finish_mesh(rough, 5000)
+    finest = unwrap(mesh, SIZE)
+    level = coarser_level(coarser_level(finest, 1250, SIZE), 250, SIZE)
+    away = [float(closest_point(one.vertices, one.faces, finest.vertices)[0].mean()) for one in (level, simplify(mesh, 250))]
+    assert len(level.faces) == 250
+    assert away[0] < 1.45 * away[1], "nearly as near as without charts; 1.8 times as far where their borders come first"
