@@ -34,6 +34,7 @@ from native_ext.flip_wedges import flip_wedges
 LEVEL_SHARES = (1.0, 0.25, 0.05)  # of the faces
 _STEPS = (0.125, 0.25, 0.5, 1.0, 2.0)  # by which the surface may move, in sides of a face of the level
 _ASTRAY = (4.0, 16.0)  # times what borders may leave their course by, where the surface would move further otherwise
+_FAR_FROM = 1.0  # side: before the surface moves so far, borders may not go furthest
 _ROUNDS = 200  # each takes away up to a tenth; a bound, not a setting
 _STALLED = 0.002  # of the faces: a round that takes away fewer is the last one at its step
 _FACES_OF_HANDLE = 12  # that become fewer when one is cut, about
@@ -72,7 +73,7 @@ def coarser_level(mesh: UnwrappedMesh, faces: int, texture_size: int) -> Unwrapp
     shapely, eased = (Guard(_ASTRAY[0] * reach, turn=0.0, thin=thin, fan=24) for thin in (0.055, 0.02))
     share = _area(mesh) / max(faces, 1)  # of each face of the level
     for step in _STEPS:
-        for guard in strict:
+        for guard in strict if step >= _FAR_FROM else strict[:-1]:
             state = _collapsed(state, guard, faces, share * share * step**2, _STALLED)
         state = _without_slivers(state)
     wedge = torch.arange(len(point), device=point.device)
