@@ -76,7 +76,8 @@ class _Ways:
 
 
 def attach_crumbs(mesh: Mesh, near: Adjacency, laid: FlatCharts, texel: float, least: float) -> FlatCharts:
-    """Without the charts that are narrow and of few faces, as far as there is room for these at the borders of others.
+    """Without the charts that are narrow and of few faces, as far as there is room for these at the borders of others. What
+    nobody takes gathers, and then takes the faces around it, so that it is narrow no more.
 
     Args:
         mesh, near: the faces and their neighbours.
@@ -84,10 +85,40 @@ def attach_crumbs(mesh: Mesh, near: Adjacency, laid: FlatCharts, texel: float, l
         texel: length of a texel in the flat charts.
         least: altitude that flat faces have at least, where they had it before.
     """
-    size = torch.bincount(laid.chart)
-    loose = ((_widths(laid.flat, laid.chart) < _NARROW * texel) & (size <= _MOST_FACES))[laid.chart]
+    loose = _are_crumbs(laid, texel)
     if not bool(loose.any()):
         return laid
+    hosts = ~loose
+    while bool(hosts.any()):
+        laid, loose = _given(mesh, near, laid, loose, hosts, texel, least)
+        hosts = _largest_crumbs(near, laid, loose)
+        loose &= ~hosts
+    laid = _numbered(near, laid)
+    crumbs = _are_crumbs(laid, texel)
+    if bool(crumbs.any()):
+        touched = torch.zeros(len(mesh.vertices), dtype=torch.bool, device=loose.device)
+        touched[mesh.faces[crumbs].long().reshape(-1)] = True
+        large = (torch.bincount(laid.chart) > _MOST_FACES)[laid.chart]
+        ring = touched[mesh.faces.long()].any(1) & large
+        grown = _numbered(near, _given(mesh, near, laid, ring, crumbs, texel, least)[0])
+        if int(grown.chart.max()) <= int(laid.chart.max()):  # or else a chart has come apart
+            return grown
+    return laid
+
+
+def _are_crumbs(laid: FlatCharts, texel: float) -> Tensor:
+    return ((_widths(laid.flat, laid.chart) < _NARROW * texel) & (torch.bincount(laid.chart) <= _MOST_FACES))[laid.chart]
+
+
+def _numbered(near: Adjacency, laid: FlatCharts) -> FlatCharts:
+    chart = connected(laid.chart, near.pairs[laid.sewn])
+    return replace(laid, chart=chart, corner=wedges(laid.corner, chart), flat=scale_to_areas(laid.flat, near.areas, chart))
+
+
+def _given(
+    mesh: Mesh, near: Adjacency, laid: FlatCharts, loose: Tensor, hosts: Tensor, texel: float, least: float
+) -> tuple[FlatCharts, Tensor]:
+    """With the loose faces, bool [F], at the borders of the charts of `hosts`, bool [F]; and which of them stayed."""
     here = loose.nonzero()[:, 0]
     work = _Crumbs(
         mesh.faces,
@@ -99,16 +130,15 @@ def attach_crumbs(mesh: Mesh, near: Adjacency, laid: FlatCharts, texel: float, l
         lowest=altitudes(laid.flat[here]).clamp_max(least),
         texel=texel,
     )
+    loose, hosts = loose.clone(), hosts.clone()
     refused = torch.zeros(len(here), _WAYS, dtype=torch.bool, device=here.device)
     for _ in range(_ROUNDS):
-        ways = _ways(work, laid, loose)
+        ways = _ways(work, laid, loose, hosts)
         score, way = torch.where(refused | ~loose[here, None], -math.inf, ways.score).max(1)
-        found = _first_of_each(laid.chart[here], score, len(size))
+        into = ways.into.gather(1, way[:, None])[:, 0]
+        found = _best_of_each(laid.chart[here] * len(loose) + into, score)
         if not len(found):
-            seeds = _largest_crumbs(work, laid, loose)
-            if not bool(seeds.any()):
-                break
-            loose = loose & ~seeds[laid.chart]
+            break
         while len(found):
             tried = _moved(work, laid, ways, found, way[found])
             good = _fits(tried, here[found])
@@ -117,13 +147,12 @@ def attach_crumbs(mesh: Mesh, near: Adjacency, laid: FlatCharts, texel: float, l
                 laid = tried
                 break
             found = found[good]  # once more: those that go back may uncover a border that others cross
-        loose = loose.index_fill(0, here[found], False)
-    chart = connected(laid.chart, near.pairs[laid.sewn])
-    return replace(laid, chart=chart, corner=wedges(laid.corner, chart), flat=scale_to_areas(laid.flat, near.areas, chart))
+        loose[here[found]], hosts[here[found]] = False, True
+    return laid, loose
 
 
-def _ways(work: _Crumbs, laid: FlatCharts, loose: Tensor) -> _Ways:
-    seam, into, ends, place = _borders(work, laid, loose)
+def _ways(work: _Crumbs, laid: FlatCharts, loose: Tensor, hosts: Tensor) -> _Ways:
+    seam, into, ends, place = _borders(work, laid, loose, hosts)
     shapes, nothing = work.shapes, torch.full_like(seam[:, 0], -1)
     sides = (shapes.roll(-1, 1) - shapes).abs()
     share = sides / sides.sum(1, keepdim=True).clamp_min(1e-300)
@@ -157,10 +186,11 @@ def _ways(work: _Crumbs, laid: FlatCharts, loose: Tensor) -> _Ways:
     )
 
 
-def _borders(work: _Crumbs, laid: FlatCharts, loose: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _borders(work: _Crumbs, laid: FlatCharts, loose: Tensor, hosts: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """What lies beyond the sides of the faces: the number of the pair of faces, the chart [n, 3], and numbers and places
-    (complex) of its ends [n, 3, 2]; -1 where there is no chart that stays. Side k is that from corner k to the next."""
-    seams = work.beside[loose[work.near.pairs[work.beside]].sum(1) == 1]
+    (complex) of its ends [n, 3, 2]; -1 where no host is. Side k is that from corner k to the next."""
+    one, two = work.near.pairs[work.beside].unbind(1)
+    seams = work.beside[(loose[one] & hosts[two]) | (loose[two] & hosts[one])]
     pair = work.near.pairs[seams]
     one, two = torch.where(loose[pair[:, :1]], pair, pair.flip(1)).unbind(1)
     at, back = shared_corners(work.mesh_faces, one, two)
@@ -189,25 +219,26 @@ def _is_roomy(work: _Crumbs, points: Tensor, sides: Tensor) -> Tensor:
     return (altitude >= work.lowest[:, None]) & (area > 0) & ~squeezed & (area <= _SQUEEZED * true)
 
 
-def _largest_crumbs(work: _Crumbs, laid: FlatCharts, loose: Tensor) -> Tensor:
-    """bool [C], crumbs beside smaller ones, which may gather there as nobody else takes them."""
-    near, beside = work.near, work.beside
+def _largest_crumbs(near: Adjacency, laid: FlatCharts, loose: Tensor) -> Tensor:
+    """bool [F], of loose charts those beside smaller ones, which may gather there as nobody else takes them."""
     area = exact_sum(laid.chart, near.areas, int(laid.chart.max()) + 1)
     rank = torch.empty_like(area, dtype=torch.int64)
     rank[torch.argsort(area, stable=True)] = torch.arange(len(area), device=area.device)
-    a, b = laid.chart[near.pairs[beside]][loose[near.pairs[beside]].all(1)].unbind(1)
+    a, b = laid.chart[near.pairs[loose[near.pairs].all(1)]].unbind(1)
     a, b = a[a != b], b[a != b]
     top = torch.zeros_like(rank).scatter_reduce_(0, a, rank[b], "amax").scatter_reduce_(0, b, rank[a], "amax")
-    return torch.zeros_like(rank, dtype=torch.bool).index_fill(0, torch.cat([a, b]), True) & (rank > top)
+    beside = torch.zeros_like(rank, dtype=torch.bool).index_fill(0, torch.cat([a, b]), True)
+    return (beside & (rank > top))[laid.chart] & loose
 
 
-def _first_of_each(chart: Tensor, score: Tensor, count: int) -> Tensor:
-    """Of each chart the entry with the highest score, the first of several; int64 [n]. Minus infinity does not count."""
-    best = torch.full((count,), -math.inf, dtype=score.dtype, device=score.device).scatter_reduce_(0, chart, score, "amax")
-    wins = ((score == best[chart]) & (score > -math.inf)).nonzero()[:, 0]
-    first = torch.full((count,), len(chart), dtype=torch.int64, device=score.device)
-    first.scatter_reduce_(0, chart[wins], wins, "amin")
-    return first[first < len(chart)]
+def _best_of_each(key: Tensor, score: Tensor) -> Tensor:
+    """Of each key the entry with the highest score, the first of several; int64 [n]. Minus infinity does not count."""
+    use = (score > -math.inf).nonzero()[:, 0]
+    names, index = torch.unique(key[use], return_inverse=True)
+    best = torch.full((len(names),), -math.inf, dtype=score.dtype, device=score.device)
+    best.scatter_reduce_(0, index, score[use], "amax")
+    wins = score[use] == best[index]
+    return torch.full_like(names, len(key)).scatter_reduce_(0, index[wins], use[wins], "amin")
 
 
 def _moved(work: _Crumbs, laid: FlatCharts, ways: _Ways, row: Tensor, way: Tensor) -> FlatCharts:
