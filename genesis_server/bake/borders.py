@@ -92,6 +92,8 @@ def _drawn_in(
 def crossing_faces(flat: Tensor, corner: Tensor, chart: Tensor) -> Tensor:
     """bool [F], faces [F, 3, 2] with an edge of their chart's border that crosses another one, or that ends where the faces
     around a point take more than a whole turn, as around a hole turned inside out."""
+    if not len(flat):
+        return torch.zeros(0, dtype=torch.bool, device=flat.device)
     point = torch.zeros(int(corner.max()) + 1, 2, dtype=flat.dtype, device=flat.device)
     point[corner] = flat
     return _crossing(point, corner, chart, _border(corner))

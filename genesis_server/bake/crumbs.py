@@ -88,11 +88,12 @@ def attach_crumbs(mesh: Mesh, near: Adjacency, laid: FlatCharts, texel: float, l
     loose = _are_crumbs(laid, texel)
     if not bool(loose.any()):
         return laid
-    hosts = ~loose
-    while bool(hosts.any()):
-        laid, loose = _given(mesh, near, laid, loose, hosts, texel, least)
+    laid, loose = _given(mesh, near, laid, loose, ~loose, texel, least)
+    while True:
         hosts = _largest_crumbs(near, laid, loose)
-        loose &= ~hosts
+        if not bool(hosts.any()):
+            break
+        laid, loose = _given(mesh, near, laid, loose & ~hosts, hosts, texel, least)
     laid = _numbered(near, laid)
     crumbs = _are_crumbs(laid, texel)
     if bool(crumbs.any()):

@@ -24,7 +24,8 @@ from native_ext.exact_sum import exact_sum
 from native_ext.relax_flat import own_shapes, relax_flat
 
 _ROUNDS = 12
-_CHOICES = 2  # of pairs per round; each finds some among what is left
+_WORTH = 50  # ends earlier where a round joins less than one of so many charts
+_CHOICES = 3  # of pairs per round; each finds some among what is left
 _SHARED = 0.25  # of the shorter outline, at least, that disappears when two charts join
 _GAP = 0.12  # of the common border's length: root mean square distance of its two places
 _SPECK, _LOOSE_GAP = 1e-4, 0.5  # ... or this much where one chart is smaller than this share of the whole area
@@ -123,6 +124,8 @@ def join_charts(mesh: Mesh, near: Adjacency, chart: Tensor, flat: Tensor, densit
         if not len(offer.first):
             break
         state, taken = _accepted(work, state, offer)
+        if int(taken.sum()) * _WORTH < len(torch.unique(state.chart)):
+            break
         refused = torch.cat([refused, (offer.first * work.count + offer.second)[~taken]])
     chart = torch.unique(state.chart, return_inverse=True)[1]
     return replace(state, chart=chart, flat=scale_to_areas(state.flat, near.areas, chart))
@@ -161,60 +164,80 @@ def _sewn_up(work: _Surface, state: FlatCharts, seam: Tensor) -> FlatCharts:
     return replace(state, corner=corner, sewn=state.sewn.index_fill(0, seam, True))
 
 
+@dataclass(frozen=True)
+class _Part:
+    """Whole charts out of those that are being settled.
+
+    Attributes:
+        here: int64 [n], their faces; rows: int64 [n], the same among the faces being settled.
+        chart: int64 [n]; corner: int64 [n, 3]; both numbered from 0.
+    """
+
+    here: Tensor
+    rows: Tensor
+    chart: Tensor
+    corner: Tensor
+
+    def of(self, which: Tensor) -> _Part:
+        """Of those charts, bool [C]."""
+        keep = which[self.chart].nonzero()[:, 0]
+        chart, corner = (torch.unique(number[keep], return_inverse=True)[1] for number in (self.chart, self.corner))
+        return _Part(self.here[keep], self.rows[keep], chart, corner)
+
+
 def _settled(work: _Surface, state: FlatCharts, here: Tensor, steps: int) -> tuple[Tensor, Tensor]:
     """Flat faces after relaxing those of `here`, whose charts are given whole; and bool [C], charts that this did well.
 
     Folds that this leaves are ironed, borders that cross give way; charts that it did no good stay as they were.
     """
     names, local = torch.unique(state.chart[here], return_inverse=True)
-    corner = torch.unique(state.corner[here], return_inverse=True)[1]
-    fresh = _evened(work, relax_flat(state.flat[here], corner, work.shapes[here], steps), local, corner, here)
-    wrong = _folded(work, fresh, here)
-    folds, size = (torch.bincount(local, wrong, len(names)) for wrong in (wrong, None))
-    hopeless = (_stretch(fresh, work.shapes[here], work.near.areas[here], local) > _STRETCH) | (folds > _FOLDED * size)
-    again = (folds > 0) & ~hopeless
-    for mend in (_ironed, _drawn_in):
-        part = again[local].nonzero()[:, 0]
-        if len(part):
-            fresh[part] = mend(work, fresh[part], torch.unique(local[part], return_inverse=True)[1], corner[part], here[part])
-        if mend is _ironed:
-            wrong = _folded(work, fresh, here)
-            hopeless[local[wrong]] = True
-            again = _crossed(fresh, corner, local, ~hopeless)
-    spoiled = hopeless | _crossed(fresh, corner, local, again)
-    spoiled[local[_folded(work, fresh, here)]] = True
-    spoiled |= _stretch(fresh, work.shapes[here], work.near.areas[here], local) > _STRETCH
-    result = state.flat.index_copy(0, here, torch.where(spoiled[local, None, None], state.flat[here], fresh))
+    rows = torch.arange(len(here), device=here.device)
+    part = _Part(here, rows, local, torch.unique(state.corner[here], return_inverse=True)[1])
+    fresh = _evened(work, relax_flat(state.flat[here], part.corner, work.shapes[here], steps), part)
+    folds, stretched = _folds(work, fresh, part), _is_stretched(work, fresh, part)
+    sound = (folds == 0) & ~stretched
+    folded = (folds > 0) & (folds <= _FOLDED * torch.bincount(local)) & ~stretched
+    if bool(folded.any()):
+        some = part.of(folded)
+        ironed = unfold(fresh[some.rows], work.corners[some.here], some.corner, some.chart, 0.0)
+        fresh[some.rows] = ironed = _evened(work, ironed, some)
+        sound[folded] = (_folds(work, ironed, some) == 0) & ~_is_stretched(work, ironed, some)
+    some, crossed = part.of(sound), torch.zeros_like(sound)
+    crossed[local[some.rows[crossing_faces(fresh[some.rows], some.corner, some.chart)]]] = True
+    if bool(crossed.any()):
+        some = part.of(crossed)
+        fresh[some.rows], left = uncrossed(fresh[some.rows], some.corner, some.chart, work.lowest[some.here], _DRAWN)
+        drawn = ~_is_stretched(work, fresh[some.rows], some)
+        drawn[some.chart[left]] = False
+        sound[crossed] = drawn
+    result = state.flat.index_copy(0, here, torch.where(sound[local, None, None], fresh, state.flat[here]))
     good = torch.zeros(work.count, dtype=torch.bool, device=here.device)
-    good[names[~spoiled]] = True
+    good[names[sound]] = True
     return result, good
 
 
-def _evened(work: _Surface, flat: Tensor, chart: Tensor, corner: Tensor, here: Tensor) -> Tensor:
+def _evened(work: _Surface, flat: Tensor, part: _Part) -> Tensor:
     """At one density, and no face too thin where that can be helped."""
-    return widen_thin(scale_to_areas(flat, work.near.areas[here], chart), corner, 2 * work.least)
+    return widen_thin(scale_to_areas(flat, work.near.areas[part.here], part.chart), part.corner, 2 * work.least)
 
 
-def _folded(work: _Surface, flat: Tensor, here: Tensor) -> Tensor:
-    return (altitudes(flat) < work.lowest[here]) | (flat_areas(flat) <= 0)
+def _folds(work: _Surface, flat: Tensor, part: _Part) -> Tensor:
+    """How many faces of each chart are flipped or too thin, int64 [C]."""
+    altitude = altitudes(flat)
+    wrong = (altitude < work.lowest[part.here]) | (altitude <= 0)
+    return torch.bincount(part.chart[wrong], minlength=int(part.chart.max()) + 1)
 
 
-def _crossed(flat: Tensor, corner: Tensor, chart: Tensor, which: Tensor) -> Tensor:
-    """bool [C], those of the charts, bool [C], that lie over themselves."""
-    result = torch.zeros_like(which)
-    part = which[chart].nonzero()[:, 0]
-    if len(part):
-        names, local = (torch.unique(number[part], return_inverse=True)[1] for number in (corner, chart))
-        result[chart[part[crossing_faces(flat[part], names, local)]]] = True
-    return result
-
-
-def _ironed(work: _Surface, flat: Tensor, chart: Tensor, corner: Tensor, here: Tensor) -> Tensor:
-    return _evened(work, unfold(flat, work.corners[here], corner, chart, 0.0), chart, corner, here)
-
-
-def _drawn_in(work: _Surface, flat: Tensor, chart: Tensor, corner: Tensor, here: Tensor) -> Tensor:
-    return uncrossed(flat, corner, chart, work.lowest[here], _DRAWN)[0]
+def _is_stretched(work: _Surface, flat: Tensor, part: _Part) -> Tensor:
+    """bool [C], charts that relaxing leaves far from the true shapes of their faces."""
+    shape = torch.view_as_complex(work.shapes[part.here])
+    here = torch.view_as_complex((flat - flat.mean(1, keepdim=True)).contiguous())
+    turn = (here * shape.conj()).sum(1, keepdim=True)
+    off = (here - shape * turn / turn.abs().clamp_min(1e-300)).abs().square().sum(1)
+    off = (off / shape.abs().square().sum(1).clamp_min(1e-300)).clamp_max(4.0)
+    count, areas = int(part.chart.max()) + 1, work.near.areas[part.here].double()
+    total, whole = exact_sum(part.chart, torch.stack([off * areas, areas], 1), count).unbind(1)
+    return total > _STRETCH * whole
 
 
 def _without_teeth(work: _Surface, chart: Tensor, flat: Tensor) -> tuple[Tensor, Tensor]:
@@ -240,16 +263,6 @@ def _without_teeth(work: _Surface, chart: Tensor, flat: Tensor) -> tuple[Tensor,
     crowded[filled[overlapping(moved, torch.unique(filled, return_inverse=True)[1], work.density)]] = True
     keep = ~crowded[target]
     return chart.index_copy(0, face[keep], target[keep]), flat.index_copy(0, face[keep], notch[keep])
-
-
-def _stretch(flat: Tensor, shapes: Tensor, areas: Tensor, chart: Tensor) -> Tensor:
-    shape = torch.view_as_complex(shapes)
-    here = torch.view_as_complex((flat - flat.mean(1, keepdim=True)).contiguous())
-    turn = (here * shape.conj()).sum(1, keepdim=True)
-    off = (here - shape * turn / turn.abs().clamp_min(1e-300)).abs().square().sum(1)
-    off = (off / shape.abs().square().sum(1).clamp_min(1e-300)).clamp_max(4.0)
-    count = int(chart.max()) + 1
-    return exact_sum(chart, off * areas, count) / exact_sum(chart, areas, count).clamp_min(1e-300)
 
 
 def _rectangles(work: _Surface, state: FlatCharts, here: Tensor) -> Tensor:

@@ -74,20 +74,17 @@ def test_a_wide_chart_stays() -> None:
     assert attached(mesh, before) is before
 
 
-def test_a_crumb_without_room_stays() -> None:
-    """Its hole has been drawn together to a slit."""
-    mesh = plane()
+def in_a_slit(mesh: Mesh) -> tuple[FlatCharts, Tensor]:
+    """A plane with a crumb of two faces, whose hole has been drawn together; and where the crumb is, bool [F]."""
     cell = cells(mesh)
     crumb = (cell[:, 0] == 5) & (cell[:, 1] == 5)
     before = laid(mesh, crumb.long())
-
     rim = mesh.vertices.double().clone()
     rim[:, 0] = torch.where((rim[:, 0] == 6) & (rim[:, 1] >= 5) & (rim[:, 1] <= 6), 5.02, rim[:, 0])
     flat = before.flat.clone()
     flat[~crumb] = rim[mesh.faces.long()[~crumb]][..., :2] * torch.tensor([1.0, -1.0]).double()
     assert bool((altitudes(flat) > 0).all())
-    after = attach_crumbs(mesh, face_adjacency(mesh), FlatCharts(before.chart, flat, before.corner, before.sewn), 0.25, 1e-3)
-    assert len(torch.unique(after.chart)) == 2
+    return FlatCharts(before.chart, flat, before.corner, before.sewn), crumb
 
 
 def test_crumbs_that_nobody_takes_gather() -> None:
@@ -96,3 +93,10 @@ def test_crumbs_that_nobody_takes_gather() -> None:
     mesh = grid(torch.stack([i, j, torch.zeros_like(i)], 2))
     after = attached(mesh, laid(mesh, torch.arange(SIZE).repeat(2)))
     assert len(torch.unique(after.chart)) == 1
+
+
+def test_a_crumb_without_room_takes_the_faces_around_it() -> None:
+    before, crumb = in_a_slit(plane())
+    after = attached(plane(), before)
+    assert len(torch.unique(after.chart)) == 2
+    assert 8 <= int((after.chart == after.chart[crumb][0]).sum()) <= 40
