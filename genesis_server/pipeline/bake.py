@@ -33,6 +33,8 @@ from genesis_server.protocol.errors import ErrorCode, GenesisError
 from genesis_server.protocol.parameters import BakeSettings
 
 BAKE_STAGES = ("mesh", "bake")
+_STEPS = 8  # after so many, two thirds of the way are done; meshes take 10 to 30
+_UNWRAPPED = 60  # per cent of the bake, before textures are filled
 T = TypeVar("T")
 
 
@@ -88,25 +90,48 @@ def bake_voxels(
     def meshed(device: str) -> tuple[int, bool, Mesh, Mesh | None]:
         here = _moved(dataclasses.replace(voxels, attributes=None), device)  # what is not needed leaves room for what is
         raw = extract_mesh(here)
-        progress.check()
+        progress.step("mesh", 5, 100)
         enclosed = enclosed_surface(here)
-        progress.check()
+        progress.step("mesh", 10, 100)
         del here
         detailed = enclosed or raw
-        finished = None if levels else _finished(detailed, settings, voxels.resolution, enclosed is not None, progress)
+        check = _telling(progress, "mesh", 10, 100)
+        finished = None if levels else _finished(detailed, settings, voxels.resolution, enclosed is not None, check)
         return len(raw.faces), enclosed is not None, Mesh(detailed.vertices, detailed.faces), finished
 
     def textured(device: str) -> Baked:
         here, surface = _moved(voxels, device), _mesh_moved(detailed, device)
-        done = [_level_moved(level, device) for level in levels] or _unwrapped(_mesh_moved(mesh, device), settings, progress)
+        done = [_level_moved(level, device) for level in levels]
+        unwrapped = 0 if done else _UNWRAPPED
+        if not done:
+            done = _unwrapped(_mesh_moved(mesh, device), settings, _telling(progress, "bake", 0, unwrapped))
+
+        def told(step: int, steps: int) -> None:
+            progress.step("bake", round(unwrapped + (100 - unwrapped) * step / steps), 100)
+
         progress.check()
-        material = bake_textures(done[0], surface, here, settings, partial(progress.step, "bake"), outward)
+        material = bake_textures(done[0], surface, here, settings, told, outward)
         return Baked(done, material, extracted)
 
     (extracted, outward, detailed, mesh), device = _where_it_fits(meshed, device, partial(progress.note, "mesh"))
     progress.finished("mesh")
     progress.started("bake")
     return _where_it_fits(textured, device, partial(progress.note, "bake"))[0]
+
+
+def _telling(progress: Progress, stage: str, low: float, high: float) -> Callable[[], None]:
+    """A check that also tells how far the work is, in per cent of the stage.
+
+    How many steps there will be nobody knows before; each call takes the bar a part of the way that is left.
+    """
+    reached = low
+
+    def check() -> None:
+        nonlocal reached
+        reached += (high - reached) / _STEPS
+        progress.step(stage, round(reached), 100)
+
+    return check
 
 
 def _where_it_fits(work: Callable[[str], T], device: str, note: Callable[[str], None]) -> tuple[T, str]:
@@ -147,7 +172,7 @@ def _from_glb(model: GlbModel) -> UnwrappedMesh:
     return UnwrappedMesh(vertices, faces, normals, uvs, tangents, number, torch.zeros(len(faces), dtype=torch.int32))
 
 
-def _finished(detailed: Mesh, settings: BakeSettings, resolution: int, closed: bool, progress: Progress) -> Mesh:
+def _finished(detailed: Mesh, settings: BakeSettings, resolution: int, closed: bool, check: Callable[[], None]) -> Mesh:
     return finish_mesh(
         detailed,
         settings.faces,
@@ -155,14 +180,14 @@ def _finished(detailed: Mesh, settings: BakeSettings, resolution: int, closed: b
         remesh=settings.remesh,
         solid=settings.solid,
         resolution=resolution,
-        check=progress.check,
+        check=check,
     )
 
 
-def _unwrapped(mesh: Mesh, settings: BakeSettings, progress: Progress) -> list[UnwrappedMesh]:
-    levels = [unwrap(mesh, settings.texture_size, progress.check)]
+def _unwrapped(mesh: Mesh, settings: BakeSettings, check: Callable[[], None]) -> list[UnwrappedMesh]:
+    levels = [unwrap(mesh, settings.texture_size, check)]
     for share in LEVEL_SHARES[1 : settings.lods]:
-        progress.check()
+        check()
         levels.append(coarser_level(levels[-1], round(share * len(levels[0].faces)), settings.texture_size))
     return levels
 

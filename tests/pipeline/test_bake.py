@@ -100,3 +100,13 @@ def test_other_errors_are_not_taken_for_a_full_gpu(voxels: OVoxel, monkeypatch: 
     monkeypatch.setattr(bake_room, "extract_mesh", broken)
     with pytest.raises(RuntimeError, match="something else"):
         bake_voxels(voxels, SETTINGS, Progress(BAKE_STAGES, lambda event: None, lambda: False), "cpu:0")
+
+
+def test_the_bar_moves_while_the_mesh_is_made_and_unwrapped(voxels: OVoxel) -> None:
+    events: list = []
+    progress = Progress(BAKE_STAGES, events.append, lambda: False)
+    progress.started("mesh")
+    bake_voxels(voxels, SETTINGS, progress, "cpu")
+    steps = {stage: [event.step for event in events if event.stage == stage and event.steps] for stage in BAKE_STAGES}
+    assert len(steps["mesh"]) >= 4 and len([step for step in steps["bake"] if 0 < step < 60]) >= 4
+    assert steps["bake"][-1] == 100 and all(values == sorted(values) for values in steps.values())
