@@ -76,7 +76,7 @@ def finish_mesh(
     """
     _check_target(faces)
     check_mesh(mesh)
-    mesh = clean_faces(mesh) if closed else repair(mesh)
+    mesh = clean_faces(mesh) if closed else repair(mesh, check)
     if len(mesh.faces) == 0:
         raise GenesisError(ErrorCode.BAD_MESH, "The mesh has no face with an area.", "Generate the shape with another seed.")
     check()
@@ -134,12 +134,14 @@ def _median_edge(mesh: Mesh) -> float:
     return float((corners - corners.roll(1, 1)).norm(dim=2).median())
 
 
-def repair(mesh: Mesh) -> Mesh:
-    """Clean-up without simplification: sheets told apart, dust dropped, wound outward, holes filled."""
+def repair(mesh: Mesh, check: Callable[[], None] = lambda: None) -> Mesh:
+    """Clean-up without simplification: sheets told apart, dust dropped, wound outward, holes filled; `check` as above."""
     mesh = clean_faces(mesh)
     if len(mesh.faces) == 0:
         return mesh
+    check()
     mesh, links, part = orient_sheets(mesh)
+    check()
     agree = ~clashing(mesh.faces, links)
     return _mend(mesh, links, part) if bool(agree.all()) else _mend(mesh, links[agree])
 
