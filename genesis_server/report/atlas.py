@@ -176,6 +176,19 @@ def sample(picture: np.ndarray, uv: np.ndarray) -> np.ndarray:
     return (above * (1 - fy) + below * fy).astype(np.float32)
 
 
+def layout_picture(model: GlbModel, size: int) -> np.ndarray:
+    """The base colour texture of the first material with the borders of its charts, uint8 [size, size, 3]."""
+    part = model.by_material()[0]
+    picture = cv2.resize(part.material.base_color[..., :3], (size, size), interpolation=cv2.INTER_AREA)
+    ends = np.stack([part.faces, np.roll(part.faces, -1, 1)], 2).reshape(-1, 2)
+    _, first, uses = np.unique(np.sort(ends, 1), axis=0, return_index=True, return_counts=True)
+    border = part.uvs[ends[first[uses == 1]]].astype(np.float64)
+    lines = np.round((border - np.floor(border.min(1, keepdims=True) + 1e-6)) * size * 16).astype(np.int32)
+    result = np.ascontiguousarray(picture)
+    cv2.polylines(result, list(lines), False, (255, 60, 200), 1, cv2.LINE_AA, 4)
+    return result
+
+
 def _texels(model: GlbModel, corners: np.ndarray) -> dict[str, Any]:
     base, surface = model.material.base_color, model.material.metallic_roughness
     height, width = base.shape[:2]

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from genesis_server.bake.read_gltf import GlbModel, read_glb
+from genesis_server.report.atlas import layout_picture
 from genesis_server.report.inspect import inspect
 from genesis_server.report.render import View, render_views
 from genesis_server.report.surface_points import SurfacePoints, around_places, surface_points, values_at
@@ -25,6 +26,7 @@ from native_ext.closest_point import closest_point
 NEAR = (0.0025, 0.005, 0.01)  # of the diagonal: a point this near to the other surface counts as met
 VIEWS = tuple(View(azimuth, elevation) for azimuth, elevation in ((0, 10), (90, 10), (180, 10), (270, 10), (35, 35)))
 PICTURE_SIZE = 320
+LAYOUT_SIZE = 640  # pixels per side of the picture of an atlas
 PICTURE_MODES = ("shaded", "base_color", "metallic", "roughness", "clay", "normal", "wire")
 _FRAME = 1.1  # half the diagonal of both models fits in the picture this many times
 ANGLE = 10  # degrees between faces that count as parallel
@@ -65,12 +67,14 @@ class Comparison:
         measures: distances and differences, plain JSON values.
         scores: the seven lines.
         pictures: mode to [A's views, B's views, absolute differences], uint8 RGBA.
+        layouts: the atlas of A and of B, uint8 RGB; empty where no pictures were asked for.
     """
 
     found: tuple[dict[str, Any], dict[str, Any]]
     measures: dict[str, Any]
     scores: list[Score]
     pictures: dict[str, tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]]]
+    layouts: tuple[np.ndarray, ...] = ()
 
 
 def compare(
@@ -104,7 +108,8 @@ def compare(
         "extents": [np.ptp(model.vertices, axis=0).round(5).tolist() for model in models],
         "areas": [round(values["area"], 6) for values in found],
     }
-    return Comparison(found, measures, score_sheet(found, measures), pictures)
+    layouts = tuple(layout_picture(model, LAYOUT_SIZE) for model in models) if modes else ()
+    return Comparison(found, measures, score_sheet(found, measures), pictures, layouts)
 
 
 def score_sheet(found: tuple[Mapping[str, Any], Mapping[str, Any]], measures: Mapping[str, Any]) -> list[Score]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from genesis_server.bake.images import encode_image
-from genesis_server.report.compare import ANGLE, PICTURE_SIZE, VIEWS, Comparison
+from genesis_server.report.compare import ANGLE, VIEWS, Comparison
 from genesis_server.report.inspect import findings
 from genesis_server.report.render import SHEET_BACKGROUND, over
 
@@ -30,6 +30,7 @@ td.number { text-align: right; font-variant-numeric: tabular-nums }
 .bad { color: #b3261e; font-weight: 600 }
 .strip { margin: .2rem 0 }
 .strip img { width: 100%; height: auto; display: block }
+.pair { display: flex; gap: 1rem }
 .name { font-weight: 600 }
 """
 _MODES = {
@@ -82,9 +83,16 @@ def comparison_page(result: Comparison, name_a: str, name_b: str) -> str:
 <h2>Score sheet</h2><table>{scores}</table>
 <h2>Differences</h2><table>{measures}</table>
 {pictures}
+<h2>Textures with the borders of their charts</h2>{_layouts(result)}
 <h2>Each on its own</h2><table><tr><th></th><th>A</th><th></th><th>B</th><th></th></tr>{_findings(result)}</table>
 </body></html>
 """
+
+
+def _layouts(result: Comparison) -> str:
+    if not result.layouts:
+        return ""
+    return "<div class=pair>" + "".join(_image(label, one) for label, one in zip("AB", result.layouts, strict=True)) + "</div>"
 
 
 def _strips(result: Comparison, mode: str) -> str:
@@ -93,9 +101,12 @@ def _strips(result: Comparison, mode: str) -> str:
 
 
 def _strip(label: str, views: list[np.ndarray]) -> str:
-    picture = np.concatenate([over(view, SHEET_BACKGROUND) for view in views], 1)
+    return _image(label, np.concatenate([over(view, SHEET_BACKGROUND) for view in views], 1))
+
+
+def _image(label: str, picture: np.ndarray) -> str:
     data = base64.b64encode(encode_image(picture, "jpeg", True)[0]).decode()
-    width, height = PICTURE_SIZE * len(views), PICTURE_SIZE
+    height, width = picture.shape[:2]
     return (
         f'<div class=strip><small>{label}</small><img width="{width}" height="{height}" alt="{label}" '
         f'src="data:image/jpeg;base64,{data}"></div>'

@@ -121,4 +121,4 @@ def test_the_page_needs_nothing_else(torus: GlbModel) -> None:
     assert "&lt;a&gt;.glb" in page and "<a>.glb" not in page
     assert all(name in page for name in LINES)
     assert not re.search(r'(src|href)="(?!data:)', page) and "<script" not in page
-    assert page.count("data:image/jpeg;base64,") == 3 * 7
+    assert page.count("data:image/jpeg;base64,") == 3 * 7 + 2
