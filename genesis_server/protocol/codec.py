@@ -33,7 +33,11 @@ _NAMES = {cls: name for name, cls in KINDS.items()}
 
 
 def encode(message: Message, request_id: str = "") -> list[bytes]:
-    """The frames of a message: the header, then its raw frames."""
+    """The frames of a message: the header, then its raw frames.
+
+    Raises:
+        GenesisError: BAD_PARAMETER for a value that is not finite, or that JSON does not know.
+    """
     body = {item.name: getattr(message, item.name) for item in dataclasses.fields(message)}
     raw = {name: body.pop(name) for name in list(body) if isinstance(body[name], bytes)}
     raw = {name: value for name, value in raw.items() if value}
@@ -44,7 +48,12 @@ def encode(message: Message, request_id: str = "") -> list[bytes]:
         "body": {name: _plain(value) for name, value in body.items()},
         "frames": list(raw),
     }
-    return [json.dumps(header, allow_nan=False).encode(), *raw.values()]
+    try:
+        return [json.dumps(header, allow_nan=False).encode(), *raw.values()]
+    except (TypeError, ValueError) as error:
+        raise GenesisError(
+            ErrorCode.BAD_PARAMETER, f"A value of the message cannot be sent: {error}.", "Give finite numbers, words or lists."
+        ) from error
 
 
 def decode(frames: Sequence[bytes]) -> tuple[str, Message]:

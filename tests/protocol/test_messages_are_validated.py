@@ -54,6 +54,13 @@ def test_a_message_comes_back_as_it_was(message) -> None:
     assert decode(encode(message, "id 1")) == ("id 1", message)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), {1, 2}])
+def test_a_value_that_cannot_be_sent_is_named(value: object) -> None:
+    with pytest.raises(GenesisError) as caught:
+        encode(Submit(("/a.png",), "chair", changes={"shape.guidance_strength": value}))
+    assert caught.value.code == ErrorCode.BAD_PARAMETER
+
+
 def test_bytes_travel_as_a_raw_frame() -> None:
     frames = encode(JobEvent(1, "state", JOB, thumbnail=b"\x00" * 1000))
     assert frames[1] == b"\x00" * 1000
