@@ -23,6 +23,8 @@ from native_ext.rasterize import cover
 
 PACK_SIZE = 1024  # at this size the required padding is 4 texels; above, max(4, size / 256) keeps the same share
 PADDING = 4
+WIDE_PADDING = 6  # where there is room: at 1024, mip level 3 mixes 8 texels
+_ROOMY = 0.66  # of the square that the first try fills; the best one fills a few percent more
 MIN_ALTITUDE = 0.004  # texels: a flat face thinner than this gets a chart of its own ...
 WIDENED_ALTITUDE = 0.5  # ... and is widened to this: rounding to float32 cannot turn or flatten it
 _TURNS = 24  # directions tried for the smallest rectangle of a chart, within a quarter turn
@@ -135,9 +137,12 @@ def pack_atlas(flat: Tensor, chart: Tensor, rim: Tensor, texture_size: int, chec
     cells = finely * side
     area = float(flat_areas(flat).sum()) / cells**2
     few = len(low) <= _MANY_CHARTS
-    task = _Task(flat, chart, rim, low, high, finely * PADDING, cells, check)
-    density = _expected_density(high - low, cells, task.padding)
-    density *= math.sqrt(cells / _placed(task.cut(density), cells, _Orders(size, 0).best[None])[0].height)
+    for padding in (WIDE_PADDING, PADDING) if few else (PADDING,):  # many never leave room for the wide one
+        task = _Task(flat, chart, rim, low, high, finely * padding, cells, check)
+        density = _expected_density(high - low, cells, task.padding)
+        density *= math.sqrt(cells / _placed(task.cut(density), cells, _Orders(size, 0).best[None])[0].height)
+        if area * density**2 >= _ROOMY:
+            break
     found = _largest(task, density * (_BOLD if few else _SURE), 0.0, _Orders(size, 0))
     for seed in range(1, _SEARCHES if few and found else 0):
         if area * found[0] ** 2 >= _ENOUGH:
