@@ -120,7 +120,9 @@ def alpha_mode(alpha: Tensor) -> str:
     if clear.numel() <= FEW_TRANSPARENT * alpha.numel():
         return "OPAQUE"
     extreme = ((clear < 0.1) | (clear > 0.9)).float().mean()
-    return "MASK" if float(extreme) >= CLEAR_CUT else "BLEND"
+    if float(extreme) < CLEAR_CUT:
+        return "BLEND"
+    return "MASK" if int((clear < 0.5).sum()) > FEW_TRANSPARENT * alpha.numel() else "OPAQUE"  # nearly opaque, with some noise
 
 
 def _material(

@@ -151,6 +151,8 @@ def test_a_coarse_mesh_that_cuts_through_a_closed_sheet_keeps_to_its_own_side() 
         (np.where(np.arange(10_000) < 3000, 0.03, 0.99), "MASK"),
         (np.where(np.arange(10_000) < 3000, 0.4, 1.0), "BLEND"),
         (np.linspace(0, 1, 10_000), "BLEND"),
+        (np.full(10_000, 0.97), "OPAQUE"),  # a mask would hide nothing, and cost sorting
+        (np.linspace(0.92, 1, 10_000), "OPAQUE"),
     ],
 )
 def test_alpha_mode_follows_the_data(alpha: np.ndarray, mode: str) -> None:
