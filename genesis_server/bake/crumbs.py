@@ -102,7 +102,10 @@ def attach_crumbs(mesh: Mesh, near: Adjacency, laid: FlatCharts, texel: float, l
         large = (torch.bincount(laid.chart) > _MOST_FACES)[laid.chart]
         ring = touched[mesh.faces.long()].any(1) & large
         grown = _numbered(near, _given(mesh, near, laid, ring, crumbs, texel, least)[0])
-        if int(grown.chart.max()) <= int(laid.chart.max()):  # or else a chart has come apart
+        cut_off = _are_crumbs(grown, texel) & ~torch.isin(grown.chart, grown.chart[crumbs])
+        grown = _numbered(near, _given(mesh, near, grown, cut_off, ~cut_off, texel, least)[0])
+        before, after = (len(torch.unique(part.chart[_are_crumbs(part, texel)])) for part in (laid, grown))
+        if after < before:
             return grown
     return laid
 
