@@ -34,10 +34,7 @@ _PARALLEL = np.cos(np.radians(ANGLE))
 _BINS = 32
 _FAR_COLOUR = 64.0  # levels of 255 between the colours of a place at which the colour score is 0
 _FAR_SURFACE = 0.5  # difference of metallic and roughness of a place at which the PBR score is 0
-_DETAIL_STEP = (
-    1e-4,
-    0.01,
-)  # least and most of the diagonal over which detail is measured, where A's texels are smaller or larger
+_DETAIL_STEP = 1e-4, 0.01  # of the diagonal, least and most: detail is measured from texel to texel of A, within these
 _PLAIN = 0.25  # levels of 255 from texel to texel: less than that is no detail
 _SPREAD_MIN = 8.0  # levels of 255: colours that spread by less are one colour
 _NOISE = 2.0  # times the detail of A that may be detail; more is noise
