@@ -111,7 +111,12 @@ def attach_crumbs(mesh: Mesh, near: Adjacency, laid: FlatCharts, texel: float, l
 
 
 def _are_crumbs(laid: FlatCharts, texel: float) -> Tensor:
-    return ((_widths(laid.flat, laid.chart) < _NARROW * texel) & (torch.bincount(laid.chart) <= _MOST_FACES))[laid.chart]
+    """bool [F]."""
+    few = (torch.bincount(laid.chart) <= _MOST_FACES)[laid.chart]
+    rows = few.nonzero()[:, 0]
+    if len(rows):
+        few[rows] = (_widths(laid.flat[rows], laid.chart[rows]) < _NARROW * texel)[laid.chart[rows]]
+    return few
 
 
 def _numbered(near: Adjacency, laid: FlatCharts) -> FlatCharts:

@@ -23,6 +23,7 @@ _STEPS = 10  # of conjugate gradients
 _TRUTH = 0.2  # weight of a seam's own colour, of that of both sides' agreeing ...
 _HOLD = 3e-3  # ... and of a texel's staying at the value of the nearest chart
 _LEAST, _FARTHEST = 0.5 / 255, 0.3  # that a texel leaves that value by, if it does
+_TINY = 1e-30  # divided by where both sides agree already
 _QUARTERS = ((0, 0), (0, 1), (1, 0), (1, 1))  # rows and columns of 2 x 2
 
 
@@ -171,13 +172,11 @@ def _solve(means: Tensor, share: Tensor, colours: Tensor, mips: list[_Mip]) -> T
     rest = back([colours[:, None] - sides for sides in samples(means)])
     step, size = rest, _squared(rest)
     for _ in range(_STEPS):
-        if float(size) == 0:
-            break
         answer = back(samples(share * step)) + _HOLD * share * step
-        length = size / (step * answer).sum(dtype=torch.float64).clamp_min(1e-30)
+        length = size / (step * answer).sum(dtype=torch.float64).clamp_min(_TINY)
         change, rest = change + length * step, rest - length * answer
         size, before = _squared(rest), size
-        step = rest + size / before * step
+        step = rest + size / before.clamp_min(_TINY) * step
     return change
 
 

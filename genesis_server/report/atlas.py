@@ -34,13 +34,13 @@ def measure_atlas(model: GlbModel) -> dict[str, Any]:
         faces, black or without a value where the face is not; bilinear filtering reads them), metallic, roughness and alpha
         [least, mean, most] under faces, 0..1.
     """
-    found = [_measure_one(part) for part in model.by_material()]
-    return found[0] if len(found) == 1 else _together(found, model)
-
-
-def _together(found: list[dict[str, Any]], model: GlbModel) -> dict[str, Any]:
-    """Sums of counts, means of shares by what they are shares of, and the widest ranges."""
     parts = model.by_material()
+    found = [_measure_one(part) for part in parts]
+    return found[0] if len(found) == 1 else _together(found, parts)
+
+
+def _together(found: list[dict[str, Any]], parts: list[GlbModel]) -> dict[str, Any]:
+    """Sums of counts, means of shares by what they are shares of, and the widest ranges."""
     area = np.array([_areas(part).sum() for part in parts])
     texels = np.array([part.material.base_color[..., 0].size for part in parts], float)
     covered = texels * [one["uv_use"] for one in found]

@@ -168,7 +168,7 @@ def _joined_textures(materials: Sequence[Material]) -> tuple[np.ndarray, np.ndar
     if len(materials) == 1:
         return (*_pictures_of(materials[0]), np.array([[0, 0, 1, 1]], np.float32))
     rows = math.ceil(len(materials) ** 0.5)
-    largest = max(picture.shape[k] for material in materials for picture in (material.base_color,) for k in (0, 1))
+    largest = max(max(material.base_color.shape[:2]) for material in materials)
     cell = max(4, min(largest, _JOINED_MAX // rows))
     sheets = [np.full((rows * cell, rows * cell, 4), 255, np.uint8) for _ in range(3)]
     places = []
